@@ -1,7 +1,8 @@
 """The Panda's arm and gripper: blocking end-effector moves, inverse kinematics, the 7-D state.
 
-A move is planned once (damped least squares on the kinematics), then followed in joint space along a
-minimum-jerk profile by position servos with velocity feed-forward, so that the arm is at rest at its end.
+A move is planned once (damped least squares on the kinematics), then followed in joint space along
+a minimum-jerk profile by position servos with velocity feed-forward, so that the arm is at rest at
+its end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Arm:
         self._qpos = np.array([model.joint(name).qposadr[0] for name in ARM_JOINTS])
         self._fingers = np.array([model.joint(name).qposadr[0] for name in FINGER_JOINTS])
         self._range = np.array([model.joint(name).range for name in ARM_JOINTS])
+        self._pads = [model.geom(f"gripper_finger{i}_pad_collision").id for i in (1, 2)]
         self._scratch = mujoco.MjData(model)
         self.closing = 0.0
         """Commanded closedness; stays beyond the measured one while an object is squeezed."""
@@ -52,10 +54,10 @@ class Arm:
         return np.concatenate([data.site_xpos[self._site], euler, [closedness]])
 
     def solve(self, position: np.ndarray, rotation: Rotation) -> tuple[np.ndarray, float]:
-        """Return joint angles (7,) for a pose of the end-effector and the remaining error in metres.
+        """Return joint angles (7,) for a pose of the hand, and the remaining error in metres.
 
-        Starts from the present joint angles; a small pull towards `HOME` in the null space keeps the
-        elbow in place, so that equal poses get nearly equal arms.
+        Starts from the present joint angles; a small pull towards `HOME` in the null space keeps
+        the elbow in place, so that equal poses get nearly equal arms.
         """
         scratch, jacobian = self._scratch, np.zeros((6, self.model.nv))
         scratch.qpos[:] = self.data.qpos
@@ -96,10 +98,11 @@ class Arm:
         self.data.ctrl[7:9] = np.array([1, -1]) * FINGER_TRAVEL_M * (1 - self.closing)
 
     def move(self, action: np.ndarray, step_s: float) -> float:
-        """Carry out one blocking move of `step_s` seconds; return the inverse kinematics' error (m).
+        """Carry out one blocking move of `step_s` seconds; return the kinematic error in metres.
 
-        The gripper's command is the measured closedness plus the change. A move that does not open keeps
-        the squeeze on what it holds: closing never lowers the command, and a zero change leaves it alone.
+        The gripper's command is the measured closedness plus the change. A move that does not open
+        keeps the squeeze on what it holds: closing never lowers the command, and a zero change
+        leaves it alone. To squeeze, close further than the object is wide.
         """
         state = self.state()
         change = float(action[6])
@@ -123,3 +126,13 @@ class Arm:
         # mj_step leaves positions one step ahead of the poses derived from them
         mujoco.mj_forward(self.model, self.data)
         return error
+
+    def gripped_body(self) -> int | None:
+        """Return the body that both finger pads touch, the table and the fingers apart, or None."""
+        touched: tuple[set[int], set[int]] = (set(), set())
+        for contact in self.data.contact[: self.data.ncon]:
+            for geom, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
+                if geom in self._pads and other not in self._pads:
+                    touched[self._pads.index(geom)].add(int(self.model.geom_bodyid[other]))
+        both = (touched[0] & touched[1]) - {0}
+        return min(both) if both else None

@@ -1,4 +1,4 @@
-"""`FrankaEnv`: what all tasks of the suite share. A task is a subclass with five hooks (see CONTRIBUTING)."""
+"""`FrankaEnv`: what all tasks share. A task is a subclass with six hooks (see CONTRIBUTING)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from jepa_gym.envs.arm import Arm
 from jepa_gym.envs.objects import object_spec
 from jepa_gym.envs.rendering import FrameRenderer, parse_cameras
-from jepa_gym.envs.scene import HOME, TIMESTEP_S, scene_model
+from jepa_gym.envs.scene import HOME, scene_model
 
 WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
 WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
@@ -29,7 +29,7 @@ _STATE_KIND = mujoco.mjtState.mjSTATE_INTEGRATION
 
 @dataclass(frozen=True)
 class SubGoal:
-    """A goal image with the state (7,) it shows; the agent is shown it for `steps` steps (0: until the end)."""
+    """A goal image and the state (7,) it shows, active for `steps` steps (0: until the end)."""
 
     state: np.ndarray
     pixels: np.ndarray | None
@@ -40,19 +40,19 @@ class FrankaEnv(gym.Env, EzPickle):
     """A Franka Panda at a table with one object: image goals, strict success, blocking moves.
 
     ## Action space
-    `Box(7,)` float32, physical units: dx dy dz (m, base frame, +-`max_move_m`), rotation in the base frame as
-    extrinsic xyz Euler angles (rad, +-0.3), change of the gripper's closedness (+-1). One step carries the
-    move out and takes `step_s` seconds of simulated time.
+    `Box(7,)` float32, physical units: dx dy dz (m, base frame, +-`max_move_m`), rotation in the
+    base frame as extrinsic xyz Euler angles (rad, +-0.3), change of the gripper's closedness (+-1).
+    One step carries the move out and takes `step_s` seconds of simulated time.
 
     ## Observation space
-    `Dict`: `observation` (7,) float32 state (x y z in m, roll pitch yaw in rad, closedness 0 open to 1
-    closed), `achieved_goal` and `desired_goal` (3,) float32 task positions in m. Unless
-    `obs_mode="state"`, also `pixels` and `goal_pixels` (Y, X, 3) uint8 RGB, upright, and `goal_state` (7,)
-    float32: picture and state of the sub-goal that is active now.
+    `Dict`: `observation` (7,) float32 state (x y z in m, roll pitch yaw in rad, closedness 0 open
+    to 1 closed), `achieved_goal` and `desired_goal` (3,) float32 task positions in m. Unless
+    `obs_mode="state"`, also `pixels` and `goal_pixels` (Y, X, 3) uint8 RGB, upright, and
+    `goal_state` (7,) float32: picture and state of the sub-goal that is active now.
 
     ## Reward
-    0 if the task is achieved, else -1 (`compute_reward`, vectorised). Success never terminates: it must hold
-    at the end. The horizon is a truncation.
+    0 if the task is achieved, else -1 (`compute_reward`, vectorised). Success never terminates: it
+    must hold at the end. The horizon is a truncation.
 
     Args:
         obj: object of the catalogue, `"box"` or `"cup"`.
@@ -69,7 +69,7 @@ class FrankaEnv(gym.Env, EzPickle):
         RuntimeError: no OpenGL library is usable; the message names the packages.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's form)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(
         self,
@@ -102,7 +102,6 @@ class FrankaEnv(gym.Env, EzPickle):
         self.arm = Arm(self.model, self.data)
         self._object_qpos = self.model.joint("object").qposadr[0]
         self._object_body = self.model.body("object").id
-        self._pads = tuple(self.model.geom(f"gripper_finger{i}_pad_collision").id for i in (1, 2))
         self._frames = FrameRenderer(self.model, self.cameras, image_size) if self.renders else None
         self.action_space = spaces.Box(*self._action_bounds())
         self.observation_space = spaces.Dict(self._observation_spaces())
@@ -110,14 +109,14 @@ class FrankaEnv(gym.Env, EzPickle):
         self._goal = np.zeros(3, np.float32)
         self._steps = 0
 
-    # ---- hooks of a task -------------------------------------------------------------------------------
+    # ---- hooks of a task
 
     def sample_task(self) -> None:
         """Place object and arm for a new episode, drawing from `self.np_random`."""
         raise NotImplementedError
 
     def make_goal(self) -> tuple[np.ndarray, list[SubGoal]]:
-        """Return `desired_goal` (3,) and the sub-goals; may move the simulation, which is restored."""
+        """Return `desired_goal` (3,) and the sub-goals; the simulation is restored afterwards."""
         raise NotImplementedError
 
     def achieved_goal(self) -> np.ndarray:
@@ -136,7 +135,7 @@ class FrankaEnv(gym.Env, EzPickle):
         """Return the scripted expert's action (7,) float32; reads privileged simulator state."""
         raise NotImplementedError
 
-    # ---- Gymnasium -------------------------------------------------------------------------------------
+    # ---- Gymnasium
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode; `seed` decides everything that follows. No `options` are known yet."""
@@ -155,7 +154,11 @@ class FrankaEnv(gym.Env, EzPickle):
         return self._observation(), self._info(self.achieved_goal())
 
     def step(self, action: np.ndarray):
-        """Carry out one blocking move; `ValueError` on a wrong shape, NaN or an action out of bounds."""
+        """Carry out one blocking move.
+
+        Raises:
+            ValueError: `action` has a wrong shape, is not finite or out of bounds.
+        """
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
         error = self.arm.move(self._checked_action(action), self.step_s)
@@ -177,7 +180,7 @@ class FrankaEnv(gym.Env, EzPickle):
             self._frames.close()
             self._frames = None
 
-    # ---- beyond Gymnasium ------------------------------------------------------------------------------
+    # ---- beyond Gymnasium
 
     @property
     def renders(self) -> bool:
@@ -224,12 +227,7 @@ class FrankaEnv(gym.Env, EzPickle):
 
     def object_held(self) -> bool:
         """Return whether both finger pads touch the object."""
-        touching = set()
-        for contact in self.data.contact[: self.data.ncon]:
-            for geom, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
-                if self.model.geom_bodyid[other] == self._object_body and geom in self._pads:
-                    touching.add(geom)
-        return len(touching) == len(self._pads)
+        return self.arm.gripped_body() == self._object_body
 
     def object_clearance(self) -> float:
         """Return the height in metres of the object's lowest point above the table."""
@@ -242,7 +240,7 @@ class FrankaEnv(gym.Env, EzPickle):
         return float(lowest)
 
     def place_object(self, position: np.ndarray, yaw: float) -> None:
-        """Put the object at rest at `position` (3,) in metres, turned by `yaw` rad; does not simulate."""
+        """Put the object at `position` (3,) in metres, turned by `yaw` rad, without simulating."""
         start = self._object_qpos
         self.data.qpos[start : start + 3] = position
         self.data.qpos[start + 3 : start + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
@@ -263,7 +261,7 @@ class FrankaEnv(gym.Env, EzPickle):
         pixels = self.frame() if self.obs_mode != "state" else None
         return SubGoal(self.arm.state().astype(np.float32), pixels, steps)
 
-    # ---- internals -------------------------------------------------------------------------------------
+    # ---- internals
 
     def _active_subgoal(self) -> int:
         spent = 0

@@ -12,17 +12,21 @@ from jepa_gym.envs.sampling import sample_hand_position, sample_object_place
 LIFT_M = 0.04
 """Height clear of the table from which the object counts as lifted."""
 GOAL_LIFT_M = 0.12
-SUBGOAL_STEPS = (5, 2, 0)
-"""Steps for which each sub-goal image is shown: hand at the object, closed on it, lifted (until the end)."""
+HOVER_M = 0.08
+SUBGOAL_STEPS = (4, 2, 2, 0)
+"""Steps for which each sub-goal image is shown: hand above the object, at it, closed, lifted (to
+the end)."""
 
 
 class FrankaGraspEnv(FrankaEnv):
     """Grasp: success if both fingers hold the object at least 4 cm clear of the table, at the end.
 
-    `achieved_goal` is the object's centre, `desired_goal` the lowest centre that counts as lifted, so the
-    reward reads heights alone; `info["is_success"]` also asks that both fingers hold the object. The goal
-    images come from a simulated grasp: hand at the object (5 steps), closed on it (2 steps), lifted
-    12 cm (until the end). See `FrankaEnv` for spaces and arguments; horizon 12 steps.
+    `achieved_goal` is the object's centre, `desired_goal` the lowest centre that counts as lifted,
+    so the reward reads heights alone; `info["is_success"]` also asks that both fingers hold the
+    object. The goal images come from a simulated grasp: hand 8 cm above the grasp point (4 steps; a
+    straight way to the object would knock it over), at the object (2 steps), closed on it (2
+    steps), lifted 12 cm (until the end). See `FrankaEnv` for spaces and arguments; horizon 12
+    steps.
     """
 
     def sample_task(self) -> None:
@@ -40,25 +44,27 @@ class FrankaGraspEnv(FrankaEnv):
         return self.object_position() + [0, 0, self.object_spec.grasp_height_m]
 
     def make_goal(self) -> tuple[np.ndarray, list[SubGoal]]:
-        """Simulate a grasp and a lift, and keep the three sub-goals on the way.
+        """Simulate a grasp and a lift, and keep the four sub-goals on the way.
 
         Raises:
             RuntimeError: the simulated grasp failed, so there is no physically consistent goal.
         """
-        self.place_arm(self.grasp_point())
+        self.place_arm(self.grasp_point() + [0, 0, HOVER_M])
         subgoals = [self.subgoal_now(SUBGOAL_STEPS[0])]
+        self.place_arm(self.grasp_point())
+        subgoals.append(self.subgoal_now(SUBGOAL_STEPS[1]))
         close, lift = np.zeros(7), np.zeros(7)
         close[6], lift[2] = 1.0, GOAL_LIFT_M / 2
         self.arm.move(close, self.step_s)
         self.arm.move(close, self.step_s)
-        subgoals.append(self.subgoal_now(SUBGOAL_STEPS[1]))
-        self.arm.move(lift, self.step_s)
-        self.arm.move(lift, self.step_s)
         subgoals.append(self.subgoal_now(SUBGOAL_STEPS[2]))
+        self.arm.move(lift, self.step_s)
+        self.arm.move(lift, self.step_s)
+        subgoals.append(self.subgoal_now(SUBGOAL_STEPS[3]))
         if not (self.object_held() and self.object_clearance() >= LIFT_M):
             raise RuntimeError(
-                f"The simulated grasp of {self.obj!r} failed, so no goal image can be made; check the "
-                "object's `grasp_height_m`, size and friction in envs/objects.py"
+                f"The simulated grasp of {self.obj!r} failed, so no goal image can be made; check "
+                "the object's `grasp_height_m`, size and friction in envs/objects.py"
             )
         return (self._rest + [0, 0, LIFT_M]).astype(np.float32), subgoals
 

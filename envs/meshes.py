@@ -1,6 +1,7 @@
 """The Panda's visual meshes, simplified once and kept in the user's cache.
 
-On a CPU renderer vertices, not pixels, are the cost: the original 168 k faces render at 25 frames/s.
+On a CPU renderer vertices, not pixels, are the cost: the original 168 k faces render at 25
+frames/s.
 All visual geoms of one link that share a colour are merged and simplified together.
 """
 
@@ -25,7 +26,7 @@ FORMAT = 4
 
 @dataclass(frozen=True)
 class VisualMesh:
-    """One simplified visual mesh: `vertices` (V, 3) float32 m, `faces` (F, 3) int32, body's frame."""
+    """One mesh in its body's frame: `vertices` (V, 3) float32 m, `faces` (F, 3) int32."""
 
     body: str
     rgba: tuple[float, float, float, float]
@@ -120,7 +121,10 @@ def _simplify(model: mujoco.MjModel) -> list[VisualMesh]:
 
 
 def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Join vertices closer than 0.01 mm: OBJ files split them per face, which tears the surface apart."""
+    """Join vertices closer than 0.01 mm.
+
+    OBJ files split them per face, and a simplifier would tear the surface apart there.
+    """
     _, first, index = np.unique(
         np.round(vertices, 5), axis=0, return_index=True, return_inverse=True
     )

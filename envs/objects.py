@@ -1,4 +1,4 @@
-"""The catalogue of objects. To add one: a function that adds geoms to a body, and a line in OBJECTS."""
+"""The catalogue of objects; a new one is a function that adds geoms and a line in `OBJECTS`."""
 
 from __future__ import annotations
 

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.base import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, FrankaEnv, SubGoal
-from jepa_gym.envs.sampling import sample_object_place, sample_hand_position
+from jepa_gym.envs.sampling import sample_hand_position, sample_object_place
 
 SUCCESS_M = 0.04
 START_DISTANCE_M = (0.12, 0.22)
-"""Range of the distance between start and goal; V-JEPA 2-AC's single-goal reaching starts about 20 cm away."""
+"""Range of the distance between start and goal; V-JEPA 2-AC's single-goal reaching starts about
+20 cm away."""
 
 
 class FrankaReachEnv(FrankaEnv):
-    """Reach: success if the end-effector is within 4 cm of the goal pose, at the end of the episode.
+    """Reach: success if the end-effector is within 4 cm of the goal pose at the end.
 
-    `achieved_goal` is the end-effector's position, `desired_goal` the goal's. The object only stands on
-    the table. See `FrankaEnv` for spaces, reward and arguments; horizon 10 steps.
+    `achieved_goal` is the end-effector's position, `desired_goal` the goal's. The object only
+    stands on the table. See `FrankaEnv` for spaces, reward and arguments; horizon 10 steps.
     """
 
     def sample_task(self) -> None:

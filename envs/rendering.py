@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 
 import mujoco
 import numpy as np
@@ -18,8 +19,8 @@ _COSTLY_FLAGS = (
     mujoco.mjtRndFlag.mjRND_HAZE,
 )
 GL_HELP = (
-    "No OpenGL library for headless rendering could be used (MUJOCO_GL={backend}). On Debian or Ubuntu: "
-    "apt-get install libegl1 libgl1 libgl1-mesa-dri libglib2.0-0, then set MUJOCO_GL=egl; "
+    "No OpenGL library for headless rendering could be used (MUJOCO_GL={backend}). On Debian or "
+    "Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri libglib2.0-0, then set MUJOCO_GL=egl; "
     "or apt-get install libosmesa6 and set MUJOCO_GL=osmesa. The original error: {error}"
 )
 
@@ -39,8 +40,8 @@ class FrameRenderer:
     """Render the cameras of one scene side by side into one frame.
 
     Each renderer owns its OpenGL context and makes it current before every use, and each picture is
-    read into a fresh array that is checked to have been written. No frame of another environment, of
-    an earlier time or of uninitialised memory can be handed out.
+    read into a fresh array that is checked to have been written. No frame of another environment,
+    of an earlier time or of uninitialised memory can be handed out.
 
     Args:
         model: the compiled scene.
@@ -62,6 +63,8 @@ class FrameRenderer:
         except Exception as error:  # mujoco's GL back ends raise half a dozen unrelated types
             backend = os.environ.get("MUJOCO_GL", "unset")
             raise RuntimeError(GL_HELP.format(backend=backend, error=error)) from error
+        # also runs at interpreter exit, where mujoco's own __del__ would find the GL library gone
+        self._free = weakref.finalize(self, self._renderer.close)
         for flag in _COSTLY_FLAGS:
             self._renderer.scene.flags[flag] = False
         self._option = mujoco.MjvOption()
@@ -79,4 +82,4 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Free the OpenGL context; safe to call twice."""
-        self._renderer.close()
+        self._free()

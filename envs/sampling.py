@@ -9,7 +9,8 @@ from jepa_gym.envs.base import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, FrankaEnv
 OBJECT_LOW_M = np.array([0.42, -0.14])
 OBJECT_HIGH_M = np.array([0.58, 0.14])
 OBJECT_YAW_RAD = 0.25
-"""The gripper opens 8 cm along y and is not turned by the planner, so objects are turned a little only."""
+"""The gripper opens 8 cm along y and is not turned by the planner, so objects are turned a
+little only."""
 
 
 def sample_object_place(env: FrankaEnv) -> tuple[np.ndarray, float]:

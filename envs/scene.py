@@ -1,9 +1,9 @@
 """The MuJoCo scene: robosuite's Panda and gripper, a table, one object, the cameras.
 
-The robot's base stands at the origin, the table's top is the plane z = 0. The end-effector frame (site
-`grip`) sits between the finger pads and is parallel to the base frame when the gripper points down, so
-that roll, pitch and yaw are 0 there instead of on the +-pi branch of the flange's frame. Moves are
-rotations in the base frame and do not depend on this choice.
+The robot's base stands at the origin, the table's top is the plane z = 0. The end-effector frame
+(site `grip`) sits between the finger pads and is parallel to the base frame when the gripper points
+down, so that roll, pitch and yaw are 0 there instead of on the +-pi branch of the flange's frame.
+Moves are rotations in the base frame and do not depend on this choice.
 """
 
 from __future__ import annotations

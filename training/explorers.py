@@ -1,7 +1,8 @@
 """How the simulator is explored for training data: four kinds of episodes, mixed by seed.
 
 Random motion alone rarely touches the object, and expert motion alone never shows what a wrong move
-does; a world model that is to be planned with needs both, with many openings and closings of the gripper.
+does; a world model that is to be planned with needs both, with many openings and closings of the
+gripper.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TURN_SHARE = 0.15
 
 
 class ExplorationEnv(FrankaGraspEnv):
-    """The grasp scene without goals, so that a reset costs no simulated grasp and no goal images."""
+    """The grasp scene without goals: a reset costs no simulated grasp and no goal images."""
 
     def __init__(self, obj: str, camera: str, image_size: int, step_s: float, max_move_m: float):
         super().__init__(
@@ -38,7 +39,7 @@ class ExplorationEnv(FrankaGraspEnv):
         )
 
     def make_goal(self) -> tuple[np.ndarray, list[SubGoal]]:
-        """Return the lifted object as the goal, so that rewards mean the same as in `FrankaGrasp-v0`."""
+        """Return the lifted object, so that rewards mean the same as in `FrankaGrasp-v0`."""
         lifted = self._rest + [0, 0, 0.04]
         return lifted.astype(np.float32), [SubGoal(self.arm.state().astype(np.float32), None, 0)]
 
@@ -47,7 +48,7 @@ Policy = Callable[[int], np.ndarray]
 
 
 def start_episode(env: ExplorationEnv, seed: int) -> tuple[str, Policy]:
-    """Reset `env` from `seed` and return the kind of episode and its policy (step -> action (7,))."""
+    """Reset `env` from `seed`; return the kind of episode and its policy, step -> action (7,)."""
     env.reset(seed=seed)
     rng = env.np_random
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))

@@ -79,7 +79,11 @@ def test_branching_is_exact(make, env_id):
         seen = []
         for move in moves:
             observation, *_ = env.unwrapped.step(move)
-            seen += [observation["observation"], observation["achieved_goal"], observation["pixels"]]
+            seen += [
+                observation["observation"],
+                observation["achieved_goal"],
+                observation["pixels"],
+            ]
         return [*seen, env.unwrapped.np_random.random(3)]
 
     for one, two in zip(future(), future(), strict=True):
@@ -212,7 +216,7 @@ def test_subgoals_switch_by_time(make):
     for _ in range(9):
         observation, *_, info = env.step(np.zeros(7, np.float32))
         active.append(info["subgoal"])
-    assert active == [0] * 5 + [1] * 2 + [2] * 3
+    assert active == [0] * 4 + [1] * 2 + [2] * 2 + [3] * 2
     assert observation["goal_state"][6] > 0.1
 
 

@@ -1,0 +1,35 @@
+# `make reach-grasp` runs the main job and `make test` the tests. The first call builds .venv.
+# ARGS="..." passes flags on: make reach-grasp ARGS="--quick". PYTHON=... chooses the Python for .venv.
+SHELL := /bin/bash
+VENV := .venv
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: reach-grasp test lint clean
+
+reach-grasp: $(STAMP)
+	$(VENV)/bin/python benchmarks/reach_grasp.py $(ARGS)
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+# The stamp holds the folder it was made for: a virtual environment that was copied or moved is made anew.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml constraints.txt
+	@tools/system_libs.sh
+	@if [ "$$(cat $@ 2>/dev/null)" != "$(CURDIR)" ]; then \
+	  echo "jepa-gym: making $(VENV) and installing the pinned packages (some minutes)"; \
+	  python=$$(tools/find_python.sh) && "$$python" -m venv --clear $(VENV); \
+	fi
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	@printf '%s' "$(CURDIR)" > $@

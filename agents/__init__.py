@@ -1,0 +1,54 @@
+"""Agents that answer Stable-Baselines3's `predict`: random, scripted, planning and learned.
+
+To add an agent, write one file with a subclass of `jepa_gym.agents.base.Agent` and add one line to
+`AGENTS`. A planner in `jepa_gym.agents.planners.PLANNERS` is an agent `mpc-<planner>` at once.
+"""
+
+from __future__ import annotations
+
+if __name__ == "agents":
+    raise ImportError(
+        "This folder is the package `jepa_gym.agents`; import it by that name, for example "
+        "`from jepa_gym.agents import make_agent`."
+    )
+
+from typing import TYPE_CHECKING, Any
+
+from jepa_gym.agents.planners import PLANNERS
+from jepa_gym.agents.registry import resolve
+
+if TYPE_CHECKING:
+    from jepa_gym.agents.base import Agent
+
+MPC_PREFIX = "mpc-"
+
+AGENTS: dict[str, str] = {
+    "random": "jepa_gym.agents.random_agent:RandomAgent",
+    "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
+    "sac": "jepa_gym.agents.sac:SACAgent",
+    **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
+}
+"""Agent names and where their classes live; a module is imported when its agent is made."""
+
+
+def make_agent(name: str, **kwargs: Any) -> Agent:
+    """Make a registered agent.
+
+    Args:
+        name: One of `AGENTS`: `random`, `scripted`, `mpc-cem`, `sac`.
+        **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`), `env`
+            (`scripted`), `model`, `config`, `gripper_weight` and more (`mpc-cem`), `path` (`sac`).
+
+    Returns:
+        The agent, ready for `predict`.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    agent_class = resolve(AGENTS, "agent", name)
+    if name.startswith(MPC_PREFIX):
+        kwargs["planner"] = name.removeprefix(MPC_PREFIX)
+    return agent_class(**kwargs)
+
+
+__all__ = ["AGENTS", "PLANNERS", "make_agent"]

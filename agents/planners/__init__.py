@@ -1,0 +1,40 @@
+"""Planners: search for the action sequence of least cost.
+
+To add a planner, write one file with a frozen config and a class that keeps the protocol
+`jepa_gym.agents.planners.base.Planner`, and add one line to `PLANNERS`; the tests of
+`tests/agents/test_planners.py` and the agent `mpc-<name>` come with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jepa_gym.agents.registry import resolve
+
+if TYPE_CHECKING:
+    from jepa_gym.agents.planners.base import Planner
+
+PLANNERS: dict[str, str] = {
+    "cem": "jepa_gym.agents.planners.cem:CEM",
+}
+"""Planner names and where their classes live."""
+
+
+def make_planner(name: str, config: Any = None) -> Planner:
+    """Make a registered planner.
+
+    Args:
+        name: One of `PLANNERS`.
+        config: The planner's own config, or None for its defaults.
+
+    Returns:
+        The planner.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    planner_class = resolve(PLANNERS, "planner", name)
+    return planner_class() if config is None else planner_class(config)
+
+
+__all__ = ["PLANNERS", "make_planner"]

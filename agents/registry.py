@@ -1,0 +1,29 @@
+"""Look up a class by its registered name, importing its module only then."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+
+
+def resolve(registry: Mapping[str, str], kind: str, name: str) -> type:
+    """Import and return the class registered under a name.
+
+    Args:
+        registry: Registered names and their `"module:Class"` strings.
+        kind: What the registry holds, for the error message ("agent", "planner").
+        name: The name asked for.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: If the name is not registered; the message has the nearest and all names.
+    """
+    if name not in registry:
+        nearest = difflib.get_close_matches(name, registry, n=1)
+        hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
+        raise ValueError(f"Unknown {kind} `{name}`.{hint} Registered: {', '.join(registry)}.")
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,71 @@
+"""The `jepa-gym` command: `jepa-gym COMMAND [flags]`.
+
+It only knows where each command lives; the module is imported when its command is called, so that
+`jepa-gym --help` answers at once. `jepa-gym COMMAND --help` lists the flags of one command.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+import jepa_gym
+
+# command -> (module:function, one line for --help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "collect": ("jepa_gym.training.collect:main", "record episodes in the simulator"),
+    "joint": ("jepa_gym.training.joint:main", "train encoder and predictor together (default)"),
+    "pretrain": ("jepa_gym.training.pretrain:main", "masked pre-training of an encoder"),
+    "posttrain": ("jepa_gym.training.posttrain:main", "train a predictor on a frozen encoder"),
+    "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
+}
+
+
+def usage() -> str:
+    """Return the text of `jepa-gym --help`."""
+    width = max(len(name) for name in COMMANDS)
+    rows = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jepa-gym COMMAND [flags]",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "`jepa-gym COMMAND --help` lists the flags of a command.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `jepa-gym`; None takes them from `sys.argv`.
+
+    Returns:
+        The exit status: 0 on success, 2 for a command that does not exist.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"jepa-gym {jepa_gym.__version__}")
+        return 0
+    name, flags = words[0], words[1:]
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        print(f"jepa-gym: there is no command `{name}`.{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module_name, function_name = COMMANDS[name][0].split(":")
+    sys.argv = [f"jepa-gym {name}", *flags]  # tyro reads the flags and the program name from here
+    status = getattr(importlib.import_module(module_name), function_name)()
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Configurations of a world model: frozen, checked, saved as JSON beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+STATE_DIM = 7
+ACTION_DIM = 7
+MAX_TURN_RAD = 0.3
+"""Bound of one action's rotation about each axis."""
+MAX_GRIPPER_CHANGE = 1.0
+"""Bound of one action's change of gripper closedness."""
+
+ENCODER_KINDS = ("conv", "vit")
+ROPE_KINDS = ("interleaved", "v2")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_heads(name: str, width: int, heads: int) -> None:
+    _require(
+        heads >= 1 and width % heads == 0 and width // heads % 2 == 0 and width // heads >= 6,
+        f"`{name}.width` must be `heads` times an even head width of at least 6, "
+        f"got width={width}, heads={heads}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """What one frame shows and what lies between two of them."""
+
+    height: int = 128
+    """Rows of a frame, pixels."""
+    width: int = 256
+    """Columns of a frame (all cameras tiled side by side), pixels."""
+    cameras: tuple[str, ...] = ("left", "wrist")
+    """The views, in their order from left to right."""
+    step_s: float = 0.25
+    """Time between two frames, seconds."""
+    max_move_m: float = 0.075
+    """Bound of one action's translation along each axis, metres."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "step_s", "max_move_m"):
+            value = getattr(self, name)
+            _require(value > 0, f"`frame.{name}` must be positive, got {value}")
+        _require(len(self.cameras) > 0, "`frame.cameras` must name at least one camera")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """One frame to tokens."""
+
+    kind: str = "conv"
+    """`conv` (strided convolutions, then transformer blocks) or `vit` (the published one)."""
+    width: int = 192
+    """Width of the transformer blocks."""
+    depth: int = 3
+    """Number of transformer blocks."""
+    heads: int = 3
+    """Attention heads of a block."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a block's MLP over `width`."""
+    latent_dim: int = 128
+    """Channels of a latent token; `vit` has no projection, so there it must equal `width`."""
+    patch: int = 32
+    """Pixels per token along each axis: the patch of `vit`, the total stride of `conv`."""
+    rope: str = "interleaved"
+    """Rotary embedding: `interleaved`, or `v2` for the published weights."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.kind in ENCODER_KINDS,
+            f"`encoder.kind` must be one of {ENCODER_KINDS}, got {self.kind!r}",
+        )
+        _require(
+            self.rope in ROPE_KINDS,
+            f"`encoder.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
+        )
+        _check_heads("encoder", self.width, self.heads)
+        _require(self.depth >= 1, f"`encoder.depth` must be at least 1, got {self.depth}")
+        _require(self.latent_dim >= 2, f"`encoder.latent_dim` must be >= 2, got {self.latent_dim}")
+        if self.kind == "vit":
+            _require(
+                self.latent_dim == self.width,
+                "`encoder.latent_dim` must equal `encoder.width` for kind='vit' (it has no "
+                f"output projection), got {self.latent_dim} and {self.width}",
+            )
+            _require(self.patch >= 1, f"`encoder.patch` must be positive, got {self.patch}")
+        else:
+            _require(
+                self.patch >= 8 and self.patch & (self.patch - 1) == 0,
+                f"`encoder.patch` must be a power of two of at least 8 for kind='conv', "
+                f"got {self.patch}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorConfig:
+    """The action-conditioned predictor."""
+
+    width: int = 192
+    """Width of the transformer blocks."""
+    depth: int = 3
+    """Number of transformer blocks."""
+    heads: int = 3
+    """Attention heads of a block."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a block's MLP over `width`."""
+    rope: str = "interleaved"
+    """Rotary embedding: `interleaved`, or `v2` for the published weights."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.rope in ROPE_KINDS,
+            f"`predictor.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
+        )
+        _check_heads("predictor", self.width, self.heads)
+        _require(self.depth >= 1, f"`predictor.depth` must be at least 1, got {self.depth}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorldModelConfig:
+    """Everything needed to build a `WorldModel` and to read its inputs and outputs."""
+
+    frame: FrameSpec = field(default_factory=FrameSpec)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    state_mean: tuple[float, ...] = (0.0,) * STATE_DIM
+    """Subtracted from states inside the model (angles: the difference is wrapped)."""
+    state_std: tuple[float, ...] = (1.0,) * STATE_DIM
+    """Divides the centred states inside the model."""
+    action_scale: tuple[float, ...] = (0.075,) * 3 + (MAX_TURN_RAD,) * 3 + (MAX_GRIPPER_CHANGE,)
+    """Divides the actions inside the model."""
+    context_frames: int = 2
+    """Most real frames a planner or the latent environment gives as context."""
+    train_frames: int = 4
+    """Frames of a training clip; longer windows are extrapolation."""
+    success_energy: float | None = None
+    """Energy to the goal below which the latent environment counts success."""
+
+    def __post_init__(self) -> None:
+        for name in ("state_mean", "state_std", "action_scale"):
+            value = getattr(self, name)
+            _require(len(value) == 7, f"`{name}` must have 7 numbers, got {len(value)}")
+        for name in ("state_std", "action_scale"):
+            value = getattr(self, name)
+            _require(min(value) > 0, f"`{name}` must be positive in every dimension, got {value}")
+        for name in ("context_frames", "train_frames"):
+            value = getattr(self, name)
+            _require(value >= 1, f"`{name}` must be at least 1, got {value}")
+        patch = self.encoder.patch
+        _require(
+            self.frame.height % patch == 0 and self.frame.width % patch == 0,
+            f"`frame` size must be a multiple of `encoder.patch`={patch}, "
+            f"got {self.frame.height}x{self.frame.width}",
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens of one frame."""
+        return self.frame.height // self.encoder.patch, self.frame.width // self.encoder.patch
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens N of one frame."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def action_bounds(self) -> tuple[float, ...]:
+        """Largest magnitude of an action in each dimension, physical units."""
+        return (self.frame.max_move_m,) * 3 + (MAX_TURN_RAD,) * 3 + (MAX_GRIPPER_CHANGE,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return _listed(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> WorldModelConfig:
+        """Build from `to_dict`'s result.
+
+        Raises:
+            ValueError: When a key is unknown or missing, or a value is not allowed.
+        """
+        parts = {"frame": FrameSpec, "encoder": EncoderConfig, "predictor": PredictorConfig}
+        arguments = _checked(cls, values, "configuration")
+        for name, part in parts.items():
+            arguments[name] = part(**_checked(part, arguments[name], f"configuration's `{name}`"))
+        return cls(**arguments)
+
+
+def _listed(value: Any) -> Any:
+    """Replace tuples by lists, as JSON does."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_listed(item) for item in value]
+    return value
+
+
+def _checked(cls: type, values: dict[str, Any], what: str) -> dict[str, Any]:
+    """Check that the keys of `values` are exactly the fields of `cls`; lists become tuples."""
+    if not isinstance(values, dict):
+        raise ValueError(f"the {what} must be a mapping, got {type(values).__name__}")
+    expected = {item.name for item in fields(cls)}
+    missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
+    if missing or unknown:
+        raise ValueError(
+            f"the {what} has missing keys {missing} and unknown keys {unknown}; "
+            f"it was probably written by another version of jepa-gym"
+        )
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}

@@ -1,0 +1,131 @@
+"""Pre-norm transformer blocks with the parameter names of V-JEPA 2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepa_gym.models.rope import Rotation, rotate
+
+NORM_EPS = 1e-6
+_attention = F.scaled_dot_product_attention
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one fused projection and rotary positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Create the projections.
+
+        Args:
+            width: Token width, a multiple of `heads`.
+            heads: Number of heads.
+        """
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)  # rows: queries, keys, values
+        self.proj = nn.Linear(width, width)
+
+    def project(self, x: Tensor, rope: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, each (B, heads, tokens, head_dim)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, head_dim)
+        queries, keys = rotate(qkv[:, :, :2], rope).transpose(1, 3).unbind(2)
+        return queries, keys, qkv[:, :, 2].transpose(1, 2)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the projected attention, (B, tokens, width)."""
+        if queries.is_cpu:  # the CPU's bfloat16 attention is slower than its float32 one
+            with torch.autocast("cpu", enabled=False):
+                x = _attention(queries.float(), keys.float(), values.float(), attn_mask=mask)
+        else:
+            x = _attention(queries, keys, values, attn_mask=mask)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, rope: Rotation, mask: Tensor | None = None) -> Tensor:
+        """Attend within x.
+
+        Args:
+            x: (B, tokens, width).
+            rope: Rotation of the tokens' positions.
+            mask: (tokens, tokens) bool, True where a row may see a column.
+        """
+        return self.attend(*self.project(x, rope), mask)
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x))."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        """Create the block.
+
+        Args:
+            width: Token width.
+            heads: Attention heads.
+            mlp_ratio: Hidden width of the MLP over `width`.
+        """
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor, rope: Rotation, mask: Tensor | None = None) -> Tensor:
+        """Map (B, tokens, width) to (B, tokens, width)."""
+        x = x + self.attn(self.norm1(x), rope, mask)
+        return x + self.mlp(self.norm2(x))
+
+    def with_keys(
+        self,
+        x: Tensor,
+        rope: Rotation,
+        mask: Tensor | None = None,
+        past: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do as `forward`, attending to earlier tokens too, and return the new keys and values.
+
+        Args:
+            x: (B, tokens, width).
+            rope: Rotation of the tokens' positions.
+            mask: As in `forward`.
+            past: Keys and values of earlier tokens, each (B, heads, earlier, head_dim), in parts.
+
+        Returns:
+            The output, and the keys and values of `x`, each (B, heads, tokens, head_dim).
+        """
+        queries, keys, values = self.attn.project(self.norm1(x), rope)
+        seen = [torch.cat(parts, 2) for parts in zip(*past, (keys, values), strict=True)]
+        x = x + self.attn.attend(queries, *seen, mask)
+        return x + self.mlp(self.norm2(x)), keys, values
+
+
+def init_transformer(module: nn.Module, blocks: nn.ModuleList) -> None:
+    """Initialise as published: normal 0.02 (cut at 2), residual outputs scaled by depth.
+
+    Reference: V-JEPA 2, `src/models/vision_transformer.py::_init_weights, _rescale_blocks`.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv3d):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)
+    with torch.no_grad():
+        for number, block in enumerate(blocks, start=1):
+            block.attn.proj.weight.div_(math.sqrt(2.0 * number))
+            block.mlp.fc2.weight.div_(math.sqrt(2.0 * number))

@@ -1,0 +1,97 @@
+"""The encoder of the joint recipe: a small convolutional stem, then transformer blocks.
+
+Unlike the published encoder it is trained together with the predictor, without a moving-average
+copy; the batch norm at its end keeps every token location spread out.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepa_gym.config import EncoderConfig
+from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
+from jepa_gym.models.rope import grid_rotation
+
+
+class PerLocationBatchNorm(nn.Module):
+    """Batch norm with separate statistics for every token location and channel, no affine part."""
+
+    def __init__(
+        self, num_tokens: int, width: int, momentum: float = 0.02, eps: float = 1e-5
+    ) -> None:
+        """Create the running statistics.
+
+        Args:
+            num_tokens: Token locations N.
+            width: Channels D.
+            momentum: Weight of a new batch in the running statistics.
+            eps: Added to the variance.
+        """
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("running_mean", torch.zeros(num_tokens, width))
+        self.register_buffer("running_var", torch.ones(num_tokens, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, N, D) over the batch, or by the running statistics in eval mode.
+
+        The result is float32, under autocast too.
+        """
+        out = F.batch_norm(
+            x.flatten(1).float(),
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        return out.view_as(x)
+
+
+class ConvEncoder(nn.Module):
+    """Frames to tokens: strided convolutions, blocks, projection, per-location batch norm."""
+
+    def __init__(self, config: EncoderConfig, grid: tuple[int, int]) -> None:
+        """Create the encoder.
+
+        Args:
+            config: Sizes; `config.patch` is the total stride.
+            grid: Rows and columns of tokens of a frame.
+        """
+        super().__init__()
+        self.config, self.grid = config, grid
+        halvings = int(math.log2(config.patch)) - 2
+        widths = [max(16, config.width >> (halvings - i)) for i in range(halvings)] + [config.width]
+        # Non-overlapping 4x4 patches first: the full-resolution layers would cost the most.
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=4), nn.GELU()]
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+        self.stem = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.proj = nn.Linear(config.width, config.latent_dim)
+        self.spread = PerLocationBatchNorm(grid[0] * grid[1], config.latent_dim)
+        init_transformer(self, self.blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode frames, each alone.
+
+        Args:
+            images: (B, 3, Y, X) float, ImageNet-normalised; fastest in channels-last memory.
+
+        Returns:
+            (B, N, D) batch-normalised tokens, row-major.
+        """
+        x = self.stem(images).flatten(2).transpose(1, 2)  # (B, N, width)
+        head_dim = self.config.width // self.config.heads
+        rope = grid_rotation(1, self.grid, head_dim, self.config.rope, x.device)
+        for block in self.blocks:
+            x = block(x, rope)
+        return self.spread(self.proj(self.norm(x)))

@@ -1,0 +1,88 @@
+"""The video transformer of V-JEPA 2.
+
+Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
+from jepa_gym.models.rope import grid_rotation, select
+
+
+class PatchEmbed(nn.Module):
+    """Cuts a video into tubelets and projects each to a token."""
+
+    def __init__(self, width: int, patch: int, tubelet: int) -> None:
+        """Create the projection."""
+        super().__init__()
+        self.proj = nn.Conv3d(3, width, (tubelet, patch, patch), stride=(tubelet, patch, patch))
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Map (B, 3, T, Y, X) to (B, width, t, rows, columns)."""
+        return self.proj(video)
+
+
+class VideoTransformer(nn.Module):
+    """Tubelets, pre-norm blocks with 3-axis rotary positions, a final norm."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int = 16,
+        tubelet: int = 2,
+        mlp_ratio: float = 4.0,
+        rope: str = "interleaved",
+    ) -> None:
+        """Create the encoder; the grid follows from each input.
+
+        Args:
+            width: Token width D.
+            depth: Number of blocks.
+            heads: Attention heads.
+            patch: Patch side, pixels.
+            tubelet: Frames of a token.
+            mlp_ratio: Hidden width of an MLP over `width`.
+            rope: ``interleaved``, or ``v2`` for published weights.
+        """
+        super().__init__()
+        self.patch, self.tubelet, self.rope = patch, tubelet, rope
+        self.head_dim = width // heads
+        self.patch_embed = PatchEmbed(width, patch, tubelet)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        init_transformer(self, self.blocks)
+
+    def forward(self, video: Tensor, token_ids: Tensor | None = None) -> Tensor:
+        """Encode a video, or only some of its tokens.
+
+        Args:
+            video: (B, 3, T, Y, X) float, ImageNet-normalised.
+            token_ids: (B, K) indices into the full grid (time slowest, then rows); all by default.
+
+        Returns:
+            (B, K, D), or (B, t * rows * columns, D).
+
+        Raises:
+            ValueError: When the video is not 5-D or its size is no multiple of the tubelet.
+        """
+        sizes = (self.tubelet, self.patch, self.patch)
+        if video.ndim != 5 or any(n % s for n, s in zip(video.shape[2:], sizes, strict=True)):
+            raise ValueError(
+                f"`video` must be (B, 3, T, Y, X) with T, Y, X multiples of {sizes}, "
+                f"got {tuple(video.shape)}"
+            )
+        x = self.patch_embed(video)
+        frames, rows, columns = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2)  # (B, tokens, D)
+        rope = grid_rotation(frames, (rows, columns), self.head_dim, self.rope, x.device)
+        if token_ids is not None:
+            x = torch.take_along_dim(x, token_ids[..., None], dim=1)
+            rope = select(rope, token_ids)
+        for block in self.blocks:
+            x = block(x, rope)
+        return self.norm(x)

@@ -1,0 +1,81 @@
+"""The masked predictor of V-JEPA 2's pre-training.
+
+The published code sorts the tokens by position before its blocks and back after them. Attention
+does not depend on the order, so here they stay where they are.
+
+Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/predictor.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
+from jepa_gym.models.rope import rotation
+
+
+class MaskedPredictor(nn.Module):
+    """Predicts the features at masked positions from those at visible ones."""
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        latent_dim: int,
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 12,
+        num_mask_tokens: int = 1,
+        mlp_ratio: float = 4.0,
+        rope: str = "interleaved",
+    ) -> None:
+        """Create the predictor.
+
+        Args:
+            grid: Rows and columns of tokens of a frame.
+            latent_dim: Width D of the encoder's features.
+            width: Width of the blocks.
+            depth: Number of blocks.
+            heads: Attention heads.
+            num_mask_tokens: Learned mask tokens to choose from (one per kind of clip).
+            mlp_ratio: Hidden width of an MLP over `width`.
+            rope: ``interleaved``, or ``v2`` for published weights.
+        """
+        super().__init__()
+        self.grid, self.head_dim, self.rope = grid, width // heads, rope
+        self.predictor_embed = nn.Linear(latent_dim, width)
+        self.mask_tokens = nn.ParameterList(
+            nn.Parameter(torch.zeros(1, 1, width)) for _ in range(num_mask_tokens)
+        )
+        self.predictor_blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.predictor_proj = nn.Linear(width, latent_dim)
+        init_transformer(self, self.predictor_blocks)
+
+    def forward(
+        self, context: Tensor, context_ids: Tensor, target_ids: Tensor, mask_index: int = 0
+    ) -> Tensor:
+        """Predict features.
+
+        Args:
+            context: (B, K, D) features of the visible tokens.
+            context_ids: (B, K) their indices in the full grid.
+            target_ids: (B, M) indices to predict.
+            mask_index: Which mask token; taken modulo their number.
+
+        Returns:
+            (B, M, D) predicted features.
+        """
+        token = self.mask_tokens[mask_index % len(self.mask_tokens)]
+        targets = token.expand(*target_ids.shape, -1)
+        embedded = self.predictor_embed(context)
+        x = torch.cat([embedded, targets.to(embedded.dtype)], dim=1)
+        ids = torch.cat([context_ids, target_ids], dim=1)
+        rows, columns = self.grid
+        positions = torch.stack(
+            [ids // (rows * columns), ids % (rows * columns) // columns, ids % columns], dim=-1
+        )
+        rope = rotation(positions, self.head_dim, self.rope)
+        for block in self.predictor_blocks:
+            x = block(x, rope)
+        return self.predictor_proj(self.predictor_norm(x[:, context.shape[1] :]))

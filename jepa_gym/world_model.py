@@ -1,0 +1,231 @@
+"""The world model: frames to latents, latents and actions to future latents, latents to energy.
+
+Shapes: B batch, T time, N tokens of a frame, D latent width, S samples, H horizon; frames are
+uint8 (..., Y, X, 3). States and actions are in physical units everywhere outside this class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepa_gym import checkpoints, poses
+from jepa_gym.config import WorldModelConfig
+from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
+
+LATENT_EPS = 1e-5
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def layer_norm(latents: Tensor) -> Tensor:
+    """Apply the parameter-free layer norm every latent goes through."""
+    return F.layer_norm(latents, latents.shape[-1:], eps=LATENT_EPS)
+
+
+class WorldModel(nn.Module):
+    """An encoder of single frames and an action-conditioned predictor of their latents."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        """Create an untrained model.
+
+        Args:
+            config: Sizes, frame, and the statistics that normalise states and actions.
+        """
+        super().__init__()
+        self.config = config
+        self.folder: Path | None = None
+        encoder, predictor = config.encoder, config.predictor
+        if encoder.kind == "conv":
+            self.encoder: nn.Module = ConvEncoder(encoder, config.grid)
+        else:
+            self.encoder = VideoTransformer(
+                encoder.width,
+                encoder.depth,
+                encoder.heads,
+                patch=encoder.patch,
+                mlp_ratio=encoder.mlp_ratio,
+                rope=encoder.rope,
+            )
+        self.predictor = ActionConditionedPredictor(
+            config.grid,
+            encoder.latent_dim,
+            predictor.width,
+            predictor.depth,
+            predictor.heads,
+            mlp_ratio=predictor.mlp_ratio,
+            rope=predictor.rope,
+        )
+        for name, values in (
+            ("state_mean", config.state_mean),
+            ("state_std", config.state_std),
+            ("action_scale", config.action_scale),
+            ("pixel_scale", [1 / (255 * std) for std in _IMAGENET_STD]),
+            ("pixel_shift", [-m / s for m, s in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)]),
+        ):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu") -> WorldModel:
+        """Load a model, in eval mode.
+
+        Args:
+            source: ``default`` for the checkpoint shipped with the package, or a folder.
+            device: Where to put it.
+
+        Raises:
+            FileNotFoundError: When the folder or one of its files is missing.
+            CheckpointError: When a file is truncated or belongs to another architecture.
+        """
+        folder = checkpoints.resolve(source)
+        config, tensors = checkpoints.read(folder)
+        model = cls(config)
+        checkpoints.check_tensors(model.state_dict(), tensors, folder)
+        model.load_state_dict(tensors)
+        model.folder = folder
+        return model.to(device).eval()
+
+    def save_pretrained(self, folder: str | Path, card: dict[str, Any]) -> None:
+        """Write config.json, model.safetensors and README.md, each replaced in one step.
+
+        Args:
+            folder: Created when missing.
+            card: What the model card tells: command, seed, dataset hash, figures, ...
+        """
+        checkpoints.write(Path(folder), self.config, self.state_dict(), card)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Encode frames with gradients, before the final layer norm.
+
+        Args:
+            frames: (B, T, Y, X, 3) uint8, or float in [0, 255].
+
+        Returns:
+            (B, T, N, D); batch-normalised for the convolutional encoder.
+
+        Raises:
+            ValueError: When the frames are not of the configured size.
+        """
+        size = (self.config.frame.height, self.config.frame.width, 3)
+        if frames.ndim != 5 or tuple(frames.shape[2:]) != size:
+            raise ValueError(f"`frames` must be (B, T, {size}), got {tuple(frames.shape)}")
+        flat = frames.flatten(0, 1).to(self.pixel_scale.dtype)
+        images = torch.addcmul(self.pixel_shift, flat, self.pixel_scale).permute(0, 3, 1, 2)
+        if isinstance(self.encoder, VideoTransformer):
+            tubelet = self.encoder.tubelet
+            images = images[:, :, None].expand(-1, -1, tubelet, -1, -1)  # (B * T, 3, 2, Y, X)
+        return self.encoder(images).unflatten(0, tuple(frames.shape[:2]))
+
+    def encode_train(self, frames: Tensor) -> Tensor:
+        """Encode with gradients; otherwise as `encode`."""
+        return layer_norm(self.features(frames).float())
+
+    @torch.no_grad()  # not inference mode: latents may become training inputs
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encode frames, each alone.
+
+        Args:
+            frames: (B, T, Y, X, 3) uint8.
+
+        Returns:
+            (B, T, N, D) float32, layer-normed.
+
+        Raises:
+            TypeError: When the frames are not uint8.
+            ValueError: When they are not of the configured size.
+        """
+        frames = torch.as_tensor(frames)
+        if frames.dtype != torch.uint8:
+            raise TypeError(f"`frames` must be uint8 in [0, 255], got {frames.dtype}")
+        return self.encode_train(frames.to(self.pixel_scale.device))
+
+    def predict(self, latents: Tensor, actions: Tensor, states: Tensor) -> Tensor:
+        """Predict every frame's successor in one pass, with gradients.
+
+        Args:
+            latents: (B, T, N, D) layer-normed.
+            actions: (B, T, 7) done at each frame.
+            states: (B, T, 7) at each frame.
+
+        Returns:
+            (B, T, N, D) layer-normed latents of frames 1 .. T.
+        """
+        out = self.predictor(latents, self._scaled(actions), self._standardised(states))
+        return layer_norm(out.float())
+
+    @torch.inference_mode()
+    def rollout(
+        self,
+        latents: Tensor,
+        states: Tensor,
+        actions: Tensor,
+        past_actions: Tensor | None = None,
+    ) -> Tensor:
+        """Imagine where candidate action sequences lead.
+
+        Args:
+            latents: (B, T, N, D) context, oldest first, layer-normed.
+            states: (B, T, 7) of the context.
+            actions: (B, S, H, 7) candidates, starting at the last context frame.
+            past_actions: (B, T - 1, 7); the differences of `states` by default.
+
+        Returns:
+            (B, S, H, N, D) layer-normed latents. Windows T + H - 1 beyond
+            `config.train_frames` extrapolate.
+
+        Raises:
+            ValueError: When shapes disagree.
+        """
+        latents, states, actions = (
+            torch.as_tensor(x).to(self.pixel_scale) for x in (latents, states, actions)
+        )
+        if latents.ndim != 4 or states.shape != (*latents.shape[:2], 7) or latents.shape[1] < 1:
+            raise ValueError(
+                "`latents` (B, T, N, D) and `states` (B, T, 7) must agree with T >= 1, "
+                f"got {tuple(latents.shape)} and {tuple(states.shape)}"
+            )
+        if actions.ndim != 4 or actions.shape[0] != len(latents) or actions.shape[-1] != 7:
+            raise ValueError(
+                f"`actions` must be ({len(latents)}, S, H, 7), got {tuple(actions.shape)}"
+            )
+        if past_actions is None:
+            past_actions = poses.difference(states[:, :-1], states[:, 1:])
+        past_actions = torch.as_tensor(past_actions).to(self.pixel_scale)
+        cache = self.predictor.start_cache(
+            latents[:, :-1], self._scaled(past_actions), self._standardised(states[:, :-1])
+        )
+        current = latents[:, -1:]  # (B, 1, N, D), shared by all candidates
+        state = states[:, -1:].expand(-1, actions.shape[1], -1)  # (B, S, 7)
+        future = []
+        for action in actions.unbind(2):
+            current, cache = self.predictor.decode(
+                current, self._scaled(action), self._standardised(state), cache
+            )
+            current = layer_norm(current)
+            state = poses.compose(state, action)
+            future.append(current)
+        return torch.stack(future, 2)
+
+    def energy(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Return the mean absolute difference to a goal.
+
+        Args:
+            latents: (B, ..., N, D), for instance (B, S, N, D).
+            goal: (B, N, D), or the shape of `latents`.
+
+        Returns:
+            (B, ...), for instance (B, S).
+        """
+        while goal.ndim < latents.ndim:
+            goal = goal.unsqueeze(1)
+        return (latents - goal).abs().mean((-2, -1))
+
+    def _scaled(self, actions: Tensor) -> Tensor:
+        return actions / self.action_scale
+
+    def _standardised(self, states: Tensor) -> Tensor:
+        return poses.centred(states, self.state_mean) / self.state_std

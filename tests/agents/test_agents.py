@@ -1,0 +1,102 @@
+"""The registry, the random and the scripted agent, and the checks of `predict`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from jepa_gym.agents import AGENTS, PLANNERS, make_agent
+from jepa_gym.agents.base import Agent
+from jepa_gym.agents.registry import resolve
+
+SPACE = spaces.Box(
+    np.float32([-0.075] * 3 + [-0.3] * 3 + [-1]), np.float32([0.075] * 3 + [0.3] * 3 + [1])
+)
+OBSERVATION = {"observation": np.zeros(7, np.float32)}
+BATCH = {"observation": np.zeros((4, 7), np.float32)}
+
+
+class ExpertEnv(gym.Env):
+    action_space = SPACE
+
+    def expert_action(self) -> np.ndarray:
+        return np.full(7, 0.05)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_registered_agent_is_an_agent(name):
+    assert issubclass(resolve(AGENTS, "agent", name), Agent)
+
+
+def test_every_planner_is_an_agent_too():
+    assert {f"mpc-{name}" for name in PLANNERS} <= set(AGENTS)
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(ValueError, match=r"Unknown agent `mpc-cme`\. Did you mean `mpc-cem`"):
+        make_agent("mpc-cme")
+
+
+def test_import_is_light():
+    code = "import sys, jepa_gym.agents; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_import_under_the_folder_name_is_refused():
+    run = subprocess.run(
+        [sys.executable, "-c", "import agents"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "jepa_gym.agents" in run.stderr
+
+
+def test_random_is_uniform_in_bounds_and_repeats():
+    first, second = (make_agent("random", action_space=SPACE, seed=3) for _ in range(2))
+    actions = np.concatenate([first.predict(BATCH)[0] for _ in range(250)])
+    np.testing.assert_array_equal(actions[:4], second.predict(BATCH)[0])
+    assert actions.dtype == np.float32
+    assert all(SPACE.contains(action) for action in actions)
+    np.testing.assert_allclose(actions.std(axis=0), SPACE.high / np.sqrt(3), rtol=0.1)
+    assert first.predict(OBSERVATION)[0].shape == (7,)
+
+
+def test_random_refuses_other_spaces():
+    with pytest.raises(ValueError, match=r"shape \(7,\)"):
+        make_agent("random", action_space=spaces.Box(-1, 1, (3,)))
+    with pytest.raises(ValueError, match="bounded"):
+        make_agent("random", action_space=spaces.Box(-np.inf, np.inf, (7,)))
+
+
+def test_scripted_asks_the_environment():
+    agent = make_agent("scripted", env=ExpertEnv())
+    action, _ = agent.predict(OBSERVATION)
+    np.testing.assert_array_equal(action, np.full(7, 0.05, np.float32))
+    with pytest.raises(ValueError, match="batch of 4"):
+        agent.predict(BATCH)
+    with pytest.raises(TypeError, match="has no `expert_action"):
+        make_agent("scripted", env=gym.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("observation", "start", "error", "message"),
+    [
+        (np.zeros(7), None, TypeError, "dict observation"),
+        ({"pixels": np.zeros(7)}, None, TypeError, "entry `observation`"),
+        ({"observation": np.zeros(6)}, None, ValueError, r"\(7,\) or \(B, 7\), got \(6,\)"),
+        (BATCH, np.zeros(3), ValueError, r"`episode_start` must .*\(4,\), got \(3,\)"),
+    ],
+)
+def test_predict_checks_what_it_gets(observation, start, error, message):
+    agent = make_agent("random", action_space=SPACE)
+    with pytest.raises(error, match=message):
+        agent.predict(observation, episode_start=start)

@@ -1,0 +1,174 @@
+"""MPC on a world model whose best action is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from jepa_gym.agents import make_agent
+from jepa_gym.agents.mpc import up_to_the_stops
+from jepa_gym.agents.planners.cem import CEMConfig
+
+START = np.array([0.4, 0.5, 0.3, 0.0, 0.0, 0.0, 0.2])
+GOAL = np.array([0.44, 0.45, 0.36, 0.0, 0.0, 0.0, 0.6])
+FAR = np.array([0.2, -0.2, 0.15, 0, 0, 0, 0.5])
+NEAR = np.array([0.02, 0, 0, 0, 0, 0, 0])
+FINE = CEMConfig(samples=256, iterations=6, elites=16)
+
+
+def latent_observation(state: np.ndarray, goal: np.ndarray) -> dict[str, np.ndarray]:
+    state, goal = state.astype(np.float32), goal.astype(np.float32)
+    return {
+        "observation": state,
+        "achieved_goal": state[..., None],
+        "desired_goal": goal[..., None],
+    }
+
+
+def test_moves_to_the_goal_image(model, observe):
+    agent = make_agent("mpc-cem", model=model, config=FINE, gripper="exact")
+    action, _ = agent.predict(observe(START, GOAL))
+    assert action.shape == (7,)
+    assert action.dtype == np.float32
+    np.testing.assert_allclose(START + action, GOAL, atol=0.01)
+
+
+def test_plans_in_latents_alike(model):
+    agent = make_agent("mpc-cem", model=model, config=FINE, gripper="exact")
+    action, _ = agent.predict(latent_observation(START, GOAL))
+    np.testing.assert_allclose(START + action, GOAL, atol=0.01)
+
+
+def test_reaches_a_far_goal_step_by_step(model, observe):
+    agent = make_agent("mpc-cem", model=model)
+    state, goal, memory = START.copy(), START + FAR, None
+    for _ in range(8):
+        action, memory = agent.predict(observe(state, goal), memory)
+        state = state + action
+    np.testing.assert_allclose(state[:3], goal[:3], atol=0.005)
+
+
+def test_holds_still_at_the_goal(model, observe):
+    agent = make_agent("mpc-cem", model=model)
+    action, _ = agent.predict(observe(START, START))
+    assert (action == 0).all()
+    record = agent.last_plan
+    assert record.energy == record.hold_energy
+
+
+def test_min_improvement_holds_still_sooner(model, observe):
+    near = START + NEAR
+    patient = make_agent("mpc-cem", model=model, min_improvement=0.99)
+    assert (patient.predict(observe(START, near))[0] == 0).all()
+    assert (make_agent("mpc-cem", model=model).predict(observe(START, near))[0] != 0).any()
+
+
+def test_batch_gives_the_actions_of_single_calls(model, observe):
+    agent = make_agent("mpc-cem", model=model)
+    states, goals = np.stack([START, GOAL, START]), np.stack([GOAL, START, START])
+    together, _ = agent.predict(observe(states, goals))
+    alone = [agent.predict(observe(s, g))[0] for s, g in zip(states, goals, strict=True)]
+    np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_deterministic_repeats_and_sampling_does_not(model, observe):
+    agent = make_agent("mpc-cem", model=model)
+    observation = observe(START, GOAL)
+    first, second = (agent.predict(observation)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    sampled = [agent.predict(observation, deterministic=False)[0] for _ in range(2)]
+    assert (sampled[0] != sampled[1]).any()
+
+
+def test_context_grows_to_its_limit_and_restarts(model, observe):
+    agent = make_agent("mpc-cem", model=model, context_frames=3)
+    memory, longest = None, []
+    for start in (True, False, False, False, True, False):
+        model.context_lengths.clear()
+        _, memory = agent.predict(observe(START, GOAL), memory, start)
+        longest.append(max(model.context_lengths))
+    assert longest == [1, 2, 3, 3, 1, 2]
+
+
+def test_episodes_of_different_age_share_a_batch(model, observe):
+    agent = make_agent("mpc-cem", model=model)
+    states, goals = np.stack([START, GOAL]), np.stack([GOAL, START])
+    _, memory = agent.predict(observe(states, goals))
+    model.context_lengths.clear()
+    actions, memory = agent.predict(observe(states, goals), memory, np.array([False, True]))
+    assert set(model.context_lengths) == {1, 2}
+    np.testing.assert_array_equal(actions, agent.predict(observe(states, goals))[0])
+    with pytest.raises(ValueError, match="remembers 2 episodes, the observation has 3"):
+        agent.predict(observe(np.stack([START] * 3), np.stack([GOAL] * 3)), memory)
+
+
+def test_gripper_term_is_off_by_default_and_labelled(model, observe):
+    blind = observe(START, START)
+    blind["goal_state"] = GOAL.astype(np.float32)  # only the goal state asks for a closed gripper
+    image = make_agent("mpc-cem", model=model)
+    gripper = make_agent("mpc-cem", model=model, config=FINE, gripper_weight=1.0, gripper="exact")
+    assert (image.goal, gripper.goal) == ("image", "image+gripper")
+    assert image.predict(blind)[0][6] == 0
+    np.testing.assert_allclose(gripper.predict(blind)[0][6], 0.4, atol=0.02)
+    with pytest.raises(ValueError, match="needs the observation's `goal_state`"):
+        gripper.predict(latent_observation(START, GOAL))
+
+
+def test_the_gripper_acts_by_the_sign_of_the_plan(model, observe):
+    agent = make_agent("mpc-cem", model=model, config=FINE)
+    assert agent.predict(observe(START, GOAL))[0][6] == 1
+    assert agent.predict(observe(GOAL, START))[0][6] == -1
+    action, _ = agent.predict(observe(START, START + NEAR))
+    assert action[6] == 0 and action[0] > 0
+
+
+def test_changes_are_imagined_up_to_the_stops():
+    actions = torch.zeros(1, 3, 2, 7)
+    actions[0, :, :, 6] = torch.tensor([[0.9, 0.5], [-0.5, 0.3], [0.1, 0.1]])
+    possible, closedness = up_to_the_stops(torch.tensor([0.3]), actions)
+    expected = torch.tensor([[0.7, 0.0], [-0.3, 0.3], [0.1, 0.1]])
+    torch.testing.assert_close(possible[0, :, :, 6], expected)
+    torch.testing.assert_close(closedness, torch.tensor([[1.0, 0.3, 0.5]]))
+
+
+def test_record_holds_what_was_imagined(model, observe):
+    agent = make_agent("mpc-cem", model=model, gripper="exact")
+    action, _ = agent.predict(observe(START, GOAL))
+    record = agent.last_plan
+    assert record.actions.shape == (1, 32 * 6 + 1, 1, 7)
+    assert record.energies.shape == (1, 32 * 6 + 1)
+    best = record.energies[0].argmin()
+    np.testing.assert_array_equal(record.actions[0, best, 0], action)
+    assert record.energy[0] < record.hold_energy[0] == pytest.approx(record.current_energy[0])
+
+
+def test_broken_model_is_an_error(model, observe):
+    model.broken = True
+    agent = make_agent("mpc-cem", model=model)
+    with (
+        pytest.warns(RuntimeWarning, match="were not finite"),
+        pytest.raises(ValueError, match="no finite energy"),
+    ):
+        agent.predict(observe(START, GOAL))
+
+
+def test_state_observation_is_an_error(model, observe):
+    observation = observe(START, GOAL)
+    del observation["pixels"], observation["goal_pixels"]
+    with pytest.raises(ValueError, match="needs `pixels` and `goal_pixels`"):
+        make_agent("mpc-cem", model=model).predict(observation)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gripper_weight": -1.0},
+        {"min_improvement": 1.0},
+        {"context_frames": 0},
+        {"gripper": "half"},
+    ],
+)
+def test_refuses_bad_arguments(model, fields):
+    with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must be"):
+        make_agent("mpc-cem", model=model, **fields)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jepa_gym import poses
+from jepa_gym.world_model import WorldModel
+
+
+def batch(model, frames=3, size=2):
+    shape = (size, frames, model.config.frame.height, model.config.frame.width, 3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    states = torch.rand(size, frames, 7)
+    return pixels, states
+
+
+@pytest.mark.parametrize("kind", ["conv", "vit"])
+def test_encode(kind, tiny_config):
+    model = WorldModel(tiny_config(kind)).eval()
+    pixels, _ = batch(model)
+    latents = model.encode(pixels)
+    assert latents.shape == (2, 3, 8, model.config.encoder.latent_dim)
+    torch.testing.assert_close(latents.mean(-1), torch.zeros(2, 3, 8), atol=1e-5, rtol=0)
+    alone = model.encode(pixels[1:, 2:])
+    torch.testing.assert_close(alone, latents[1:, 2:], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encode_train(pixels.float()), latents)
+
+
+def test_encode_refuses_other_frames(model):
+    with pytest.raises(TypeError, match="uint8"):
+        model.encode(torch.zeros(1, 1, 32, 64, 3))
+    with pytest.raises(ValueError, match="frames"):
+        model.encode(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("context", [1, 3])
+def test_rollout_equals_predict(model, context):
+    pixels, states = batch(model, context)
+    latents = model.encode(pixels)
+    actions = (torch.rand(2, 5, 4, 7) - 0.5) * 0.2
+    future = model.rollout(latents, states, actions)
+    assert future.shape == (2, 5, 4, 8, 16)
+    for sample in range(5):
+        known, at = latents, states
+        done = poses.difference(states[:, :-1], states[:, 1:])
+        for step in range(4):
+            action = actions[:, sample, step : step + 1]
+            done = torch.cat([done, action], 1)
+            new = model.predict(known, done, at)[:, -1:]
+            known = torch.cat([known, new], 1)
+            at = torch.cat([at, poses.compose(at[:, -1:], action)], 1)
+            torch.testing.assert_close(future[:, sample, step], new[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_rollout_takes_past_actions(model):
+    pixels, states = batch(model)
+    latents, actions = model.encode(pixels), torch.zeros(2, 1, 1, 7)
+    past = poses.difference(states[:, :-1], states[:, 1:])
+    default = model.rollout(latents, states, actions)
+    assert torch.equal(model.rollout(latents, states, actions, past), default)
+    assert not torch.equal(model.rollout(latents, states, actions, past + 0.1), default)
+
+
+def test_rollout_refuses_bad_shapes(model):
+    latents, states = torch.zeros(2, 1, 8, 16), torch.zeros(2, 1, 7)
+    with pytest.raises(ValueError, match=r"`actions` must be \(2, S, H, 7\)"):
+        model.rollout(latents, states, torch.zeros(3, 5, 1, 7))
+    with pytest.raises(ValueError, match="must agree"):
+        model.rollout(latents, states[:1], torch.zeros(2, 5, 1, 7))
+
+
+def test_energy(model):
+    latents, goal = torch.randn(2, 5, 8, 16), torch.randn(2, 8, 16)
+    energy = model.energy(latents, goal)
+    assert energy.shape == (2, 5)
+    torch.testing.assert_close(energy[1, 3], (latents[1, 3] - goal[1]).abs().mean())
+    horizon = torch.randn(2, 5, 4, 8, 16)
+    assert model.energy(horizon, goal).shape == (2, 5, 4)
+    assert model.energy(goal, goal).abs().max() == 0
+
+
+def test_training_has_gradients_everywhere(model):
+    model.train()
+    pixels, states = batch(model)
+    latents = model.encode_train(pixels)
+    weights = torch.randn(16)  # a plain sum of layer-normed numbers would be constant
+    (model.predict(latents, states * 0.1, states) * weights).sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert idle == [
+        "predictor.extrinsics_encoder.weight",
+        "predictor.extrinsics_encoder.bias",
+    ]

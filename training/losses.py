@@ -1,0 +1,83 @@
+"""Losses of both recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from jepa_gym.world_model import WorldModel
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Mean distance of two tensors of one shape, for instance `F.l1_loss`."""
+
+SIGREG_KNOTS = 17
+SIGREG_LIMIT = 5.0
+
+
+def sigreg(latents: Tensor, num_projections: int, generator: torch.Generator) -> Tensor:
+    """Measure how far a batch of vectors is from an isotropic standard Gaussian.
+
+    Each location's vectors are projected on random directions; a projection's empirical
+    characteristic function is compared with that of N(0, 1) (the Epps-Pulley statistic,
+    integral of n |phi_n(u) - exp(-u^2 / 2)|^2 exp(-u^2 / 2) du over u in [-5, 5]).
+
+    Args:
+        latents: (n, D), or (n, N, D) with every location n on its own.
+        num_projections: random unit directions, shared by the locations.
+        generator: on the device of `latents`.
+
+    Returns:
+        The mean statistic over directions and locations; about 1 for n draws from N(0, I).
+
+    Reference: LeJEPA (arXiv 2511.08544), section 4: sketched isotropic Gaussian regularisation.
+    """
+    directions = torch.randn(
+        latents.shape[-1], num_projections, generator=generator, device=latents.device
+    )
+    projected = latents.float() @ (directions / directions.norm(dim=0))  # (n, ..., P)
+    # The integrand is even, so half the line with doubled weights is enough.
+    knots = torch.linspace(0.0, SIGREG_LIMIT, SIGREG_KNOTS, device=latents.device)
+    gaussian = torch.exp(-knots.square() / 2)
+    weights = torch.full_like(knots, 2 * SIGREG_LIMIT / (SIGREG_KNOTS - 1)) * gaussian
+    weights[0] /= 2
+    weights[-1] /= 2
+    angles = projected[..., None] * knots  # (n, ..., P, knots)
+    real, imaginary = angles.cos().mean(0), angles.sin().mean(0)
+    error = (real - gaussian).square() + imaginary.square()
+    return len(latents) * (error @ weights).mean()
+
+
+def teacher_forcing_and_rollout(
+    model: WorldModel, latents: Tensor, actions: Tensor, states: Tensor, distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Compute the two prediction losses of V-JEPA 2-AC.
+
+    Teacher forcing predicts every next frame from true frames. The rollout then feeds the first
+    prediction back, with its gradient and the true states, and predicts the frame after it.
+
+    Args:
+        model: the world model; only `predict` is used.
+        latents: (B, T, N, D) layer-normed latents, T >= 3.
+        actions: (B, T - 1, 7).
+        states: (B, T, 7).
+        distance: L1 as published; the joint recipe takes the squared error.
+
+    Returns:
+        Teacher-forcing loss and two-step rollout loss; the published loss is their sum.
+
+    Raises:
+        ValueError: T < 3.
+
+    Reference: V-JEPA 2 (arXiv 2506.09985), equations 2 to 4; its public code, after the fix of
+        pull request 25 (the first version fed the wrong frame).
+    """
+    if latents.shape[1] < 3:
+        raise ValueError(f"two rollout steps need clips of 3 frames, got {latents.shape[1]}")
+    predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
+    forced = distance(predicted, latents[:, 1:])
+    context = torch.stack([latents[:, 0], predicted[:, 0]], 1)  # (B, 2, N, D)
+    second = model.predict(context, actions[:, :2], states[:, :2])[:, 1]
+    imagined = torch.stack([predicted[:, 0], second], 1)
+    return forced, distance(imagined, latents[:, 1:3])
