@@ -6,8 +6,10 @@ latent, mean |z - goal|; the proprioceptive goal term on the gripper is off unle
 agent that uses it calls its goal "image+gripper".
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations: the context is up to the model's
-`context_frames` real frames (officially the current one); a plan must promise less cost than
-holding still, else the agent holds still; changes of the gripper are imagined up to its stops only.
+`context_frames` real frames (officially the current one); a plan must promise less cost than the
+observed frame has and than holding still is imagined to have, else the agent holds still (imagined
+frames are never quite as near to a goal as a real one: without the rule, the hand wanders around a
+goal that it has reached); changes of the gripper are imagined up to its stops only.
 
 The gripper acts by the sign of the planned change, fully open or fully closed, as the maintainers
 of V-JEPA 2 advise (their issue 54): closing just as far as a goal image shows would touch the
@@ -25,6 +27,9 @@ import torch
 
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
 from jepa_gym.agents.planners import make_planner
+
+NO_CHANGE = 0.05
+"""Changes of the gripper below this are not carried out by an agent that opens and closes fully."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class MPCAgent(Agent):
         config: The planner's config, or None for its defaults.
         gripper_weight: Weight of |predicted - goal closedness| in the cost; 0 is image-only.
         context_frames: Real frames the model sees, or None for the model's own number.
-        min_improvement: Part of the holding-still cost that a plan must save, else hold still.
+        min_improvement: Part of the cost of holding still that a plan must save, else hold still.
         gripper: `full` carries a planned change of the gripper out as a full opening or closing,
             `exact` as planned.
         seed: Seed of the search, used afresh in every deterministic call.
@@ -177,10 +182,17 @@ class MPCAgent(Agent):
                 "The world model gave no finite energy to plan with; check that checkpoint and "
                 "observation are sound."
             )
-        moves = plan.cost < hold_cost * (1 - self.min_improvement)
+        now = self.model.energy(latents[:, -1][:, None], goal.to(latents.device))[:, 0]
+        now = now.to(hold_cost.device)
+        if closedness is not None:
+            now = now + self.gripper_weight * (states[:, -1, GRIPPER] - closedness).abs()
+        least = torch.minimum(hold_cost, now)
+        moves = plan.cost < least * (1 - self.min_improvement)
         action = torch.where(moves[:, None], plan.actions[:, 0], hold[:, 0])
+        action = up_to_the_stops(states[:, -1, GRIPPER], action[:, None, None])[0][:, 0, 0]
         if self.gripper == "full":
-            action[:, GRIPPER] = action[:, GRIPPER].sign()
+            change = action[:, GRIPPER]
+            action[:, GRIPPER] = torch.where(change.abs() < NO_CHANGE, 0, change.sign())
         energy = torch.where(moves, plan.cost, hold_cost)
         return plan.candidates, plan.candidate_costs, action, energy, hold_cost
 

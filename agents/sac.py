@@ -9,12 +9,31 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents.base import Agent
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""
+NETWORK = [64, 64]
+"""Widths of the hidden layers of actor and critics: the state has seven numbers."""
+
+
+class _ProgressBar(BaseCallback):
+    """A bar over environment steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._bar = tqdm(total=steps, unit="step", desc="sac")
+
+    def _on_step(self) -> bool:
+        self._bar.update(1)
+        return True
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
 
 
 class SACAgent(Agent):
@@ -84,8 +103,13 @@ def train(
 
     Returns:
         The file written.
+
+    Raises:
+        ValueError: If `path` does not end in .zip.
     """
     path = Path(path)
+    if path.suffix != ".zip":
+        raise ValueError(f"`path` must end in .zip, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     env = gym.make(env_id, **{"obs_mode": "state", **(env_kwargs or {})})
     try:
@@ -102,11 +126,14 @@ def train(
             batch_size=256,
             gamma=0.95,
             tau=0.05,
+            policy_kwargs={"net_arch": NETWORK},
             seed=seed,
             device=device,
         )
-        policy.learn(total_timesteps=steps)
-        policy.save(path)
+        policy.learn(total_timesteps=steps, callback=_ProgressBar(steps))
+        temporary = path.with_name(f".{path.stem}.tmp.zip")
+        policy.save(temporary)
+        temporary.replace(path)
     finally:
         env.close()
     return path

@@ -25,6 +25,7 @@ from jepa_gym.benchmarks.runner import (
     run_jobs,
 )
 
+AgentName = Literal["random", "scripted", "mpc-cem", "sac"]
 EPISODES = 30
 QUICK_EPISODES = 4
 
@@ -33,7 +34,7 @@ QUICK_EPISODES = 4
 class Arguments:
     """Compare agents on reaching and grasping, over the same held-out seeds."""
 
-    agents: tuple[Literal["random", "scripted", "mpc-cem"], ...] = ("random", "scripted", "mpc-cem")
+    agents: tuple[AgentName, ...] = ("random", "scripted", "mpc-cem")
     """Who acts. The scripted agent reads the simulator; it shows what is possible."""
     tasks: tuple[Literal["reach", "grasp"], ...] = ("reach", "grasp")
     """What to do."""
@@ -45,6 +46,8 @@ class Arguments:
     """First held-out seed; every agent meets the same episodes."""
     checkpoint: str = "default"
     """World model of mpc-cem: the shipped one, or a folder."""
+    sac_policy: Path | None = None
+    """Policy of sac, as `jepa-gym train-rl` writes it; it knows the task it was trained on."""
     output: Path = Path("results/reach_grasp")
     """Folder for the results; an earlier run's are replaced."""
     workers: int = 2
@@ -63,6 +66,8 @@ class Arguments:
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if "sac" in self.agents and self.sac_policy is None:
+            raise ValueError("The agent sac needs `--sac-policy`; train one: jepa-gym train-rl")
         for name in ("agents", "tasks", "objects"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must name at least one.")
@@ -74,7 +79,7 @@ def cells(arguments: Arguments) -> list[Cell]:
     for task in arguments.tasks:
         for obj in arguments.objects if task == "grasp" else arguments.objects[:1]:
             for agent in arguments.agents:
-                found.append(Cell(agent, task, obj))
+                found.append(Cell(agent, task, obj, "state" if agent == "sac" else "image"))
                 if agent.startswith("mpc-") and task == "grasp":
                     found.append(Cell(agent, task, obj, "image+gripper"))
     return list(dict.fromkeys(found))
@@ -84,10 +89,15 @@ def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any]) -> list[Job]:
     """Return the episodes, seed by seed, the first of every row filmed."""
     first = HELD_OUT_SEEDS + arguments.seed
     return [
-        Job(cell, seed, arguments.checkpoint, env_kwargs, film=seed == first)
+        Job(cell, seed, _source(cell, arguments), env_kwargs, film=seed == first)
         for seed in range(first, first + arguments.episodes)
         for cell in cells(arguments)
     ]
+
+
+def _source(cell: Cell, arguments: Arguments) -> str:
+    """Return what the agent of a cell is loaded from."""
+    return str(arguments.sac_policy) if cell.agent == "sac" else arguments.checkpoint
 
 
 def environment_arguments(checkpoint: str) -> tuple[dict[str, Any], Path]:
@@ -148,6 +158,7 @@ def run(arguments: Arguments) -> list[dict[str, Any]]:
         "episodes": arguments.episodes,
         "first_env_seed": HELD_OUT_SEEDS + arguments.seed,
         "checkpoint": arguments.checkpoint,
+        "sac_policy": str(arguments.sac_policy) if "sac" in arguments.agents else None,
         "environment": env_kwargs,
         "gripper_weight": GRIPPER_WEIGHT,
         "workers": arguments.workers,

@@ -33,8 +33,9 @@ HEADER = (
 )
 FOOTNOTE = (
     "goal: what shows the agent its goal; image+gripper adds the goal's gripper opening to the "
-    "planner's cost.\nrandom ignores the goal, scripted reads the simulator. distance: reach, hand "
-    "to goal; grasp, what the\nlift lacks (4 cm if the object is not held)."
+    "planner's cost,\nstate is no image at all. random ignores the goal, scripted reads the "
+    "simulator. distance: reach, hand to goal;\ngrasp, what the lift lacks (4 cm if the object is "
+    "not held)."
 )
 
 Record = dict[str, Any]

@@ -45,7 +45,7 @@ class Cell:
     task: str
     object: str
     goal: str = "image"
-    """`image`, or `image+gripper` with the proprioceptive goal term."""
+    """`image`, `image+gripper` with the proprioceptive goal term, or `state` (no image)."""
 
     def __str__(self) -> str:
         return f"{self.agent} on {self.task} {self.object} ({self.goal})"
@@ -59,7 +59,7 @@ class Job:
     seed: int
     """Seed of the environment's reset."""
     checkpoint: str
-    """World model of the planning agents."""
+    """World model of the planning agents, or the policy of sac."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of `gym.make` beside the object: what the world model expects to see."""
     film: bool = False
@@ -142,6 +142,8 @@ def make_cell_agent(cell: Cell, env: gym.Env, job: Job) -> Agent:
         return make_agent("random", action_space=env.action_space, seed=job.seed)
     if cell.agent == "scripted":
         return make_agent("scripted", env=env)
+    if cell.agent == "sac":
+        return make_agent("sac", path=job.checkpoint)
     if cell.agent == "mpc-cem":
         from jepa_gym.agents.planners.cem import CEMConfig
 

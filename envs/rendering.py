@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import weakref
 
@@ -23,6 +25,16 @@ GL_HELP = (
     "Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri libglib2.0-0, then set MUJOCO_GL=egl; "
     "or apt-get install libosmesa6 and set MUJOCO_GL=osmesa. The original error: {error}"
 )
+_OPEN: weakref.WeakSet[FrameRenderer] = weakref.WeakSet()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """Close what is open before MuJoCo's own exit handler shuts the GL library down.
+
+    Handlers run in reverse order, so this is to be called after MuJoCo made its first context.
+    """
+    atexit.register(lambda: [renderer.close() for renderer in list(_OPEN)])
 
 
 def parse_cameras(camera: str) -> tuple[str, ...]:
@@ -63,8 +75,8 @@ class FrameRenderer:
         except Exception as error:  # mujoco's GL back ends raise half a dozen unrelated types
             backend = os.environ.get("MUJOCO_GL", "unset")
             raise RuntimeError(GL_HELP.format(backend=backend, error=error)) from error
-        # also runs at interpreter exit, where mujoco's own __del__ would find the GL library gone
-        self._free = weakref.finalize(self, self._renderer.close)
+        _close_at_exit()
+        _OPEN.add(self)
         for flag in _COSTLY_FLAGS:
             self._renderer.scene.flags[flag] = False
         self._option = mujoco.MjvOption()
@@ -82,4 +94,4 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Free the OpenGL context; safe to call twice."""
-        self._free()
+        self._renderer.close()

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "joint": ("jepa_gym.training.joint:main", "train encoder and predictor together (default)"),
     "pretrain": ("jepa_gym.training.pretrain:main", "masked pre-training of an encoder"),
     "posttrain": ("jepa_gym.training.posttrain:main", "train a predictor on a frozen encoder"),
+    "train-rl": ("jepa_gym.training.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
 }
 

@@ -208,11 +208,15 @@ def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict:
     }
 
 
-def main() -> None:
+def main() -> int:
     """Run the command line."""
-    index = collect(tyro.cli(CollectConfig, description=CollectConfig.__doc__))
+    try:
+        index = collect(tyro.cli(CollectConfig, description=CollectConfig.__doc__))
+    except KeyboardInterrupt:
+        return 130
     print(f"{index['settings']['episodes']} episodes, content hash {index['content_hash'][:16]}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

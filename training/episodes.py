@@ -48,6 +48,10 @@ class CorruptEpisodeError(Exception):
         self.folder = folder
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        """Survive the way back from a worker process."""
+        return type(self), (self.folder, self.reason)
+
 
 @dataclass
 class Episode:

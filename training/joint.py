@@ -6,10 +6,9 @@ Loss: squared error of the next latent (teacher forcing and two-step rollout), S
 batch-normed latents against collapse, and two small heads that read the state and the action from
 latents. No moving average, no stop-gradient.
 
-What is easiest to predict is what never moves: without the heads, or with an untrained predictor's
-gradient in the encoder, the latents hold the static scene (which object stands where) and ignore
-the arm. So the prediction losses are let into the encoder gradually, once the predictor has learnt
-something.
+What is easiest to predict is what never moves. Where the heads are weak, or learn too fast to
+settle, the latents hold the static scene (which object stands where) and ignore the arm: the
+prediction losses are then small, and the energy is flat.
 """
 
 from __future__ import annotations
@@ -49,9 +48,6 @@ class JointConfig(RunConfig):
     action_weight: float = 5.0
     """Weight of the head that reads the action from two successive latents (scaled actions have a
     variance of about 0.1, states of 1)."""
-    encoder_ramp: float = 0.1
-    """Share of the time over which the gradient of the prediction losses is let into the
-    encoder."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
@@ -106,7 +102,6 @@ def joint_losses(
     actions: Tensor,
     config: JointConfig,
     generator: torch.Generator,
-    encoder_share: float = 1.0,
 ) -> dict[str, Tensor]:
     """Compute the weighted sum `loss` and its parts.
 
@@ -117,7 +112,6 @@ def joint_losses(
         actions: (B, T - 1, 7).
         config: the weights.
         generator: for the directions of SIGReg.
-        encoder_share: factor on the gradient of the prediction losses into the encoder, in [0, 1].
     """
     world_model = model.world_model
     features = world_model.features(frames).float()
@@ -185,11 +179,7 @@ def train(config: JointConfig) -> Progress:
     def loss(step: int) -> dict[str, Tensor]:
         batch = sampler.batch(step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        used = trainer.progress.elapsed_s / (60 * config.minutes)
-        share = min(1.0, used / config.encoder_ramp) if config.encoder_ramp else 1.0
-        return joint_losses(
-            model, batch.frames, batch.states, batch.actions, config, generator, share
-        )
+        return joint_losses(model, batch.frames, batch.states, batch.actions, config, generator)
 
     def evaluate() -> dict[str, float]:
         calibrate(model.world_model, sampler)

@@ -135,31 +135,28 @@ class Trainer:
         """
         budget_s = self.config.minutes * 60
         started, before = self.clock(), self.progress.elapsed_s
-        saved = logged = evaluated = before
         sums: dict[str, float] = defaultdict(float)
         counted = 0
         bar = tqdm(total=round(budget_s), initial=round(before), unit="s", desc="train")
         with _interrupt_flag() as interrupted, bar:
-            while self.progress.elapsed_s < budget_s:
-                named = self._step(self.progress.elapsed_s / budget_s)
+            while (last := self.progress.elapsed_s) < budget_s:
+                named = self._step(last / budget_s)
                 counted += 1
                 for name, value in named.items():
                     sums[name] += value
-                now = before + self.clock() - started
+                now = self.progress.elapsed_s = before + self.clock() - started
+                due = _Due(last, now, budget_s)
                 bar.update(round(now) - bar.n)
-                self.progress.elapsed_s = now
-                if now - logged > LOG_EVERY_S or now >= budget_s:
+                if due(LOG_EVERY_S):
                     means = {name: total / counted for name, total in sums.items()}
                     self._log(means)
                     bar.set_postfix(step=self.progress.step, loss=f"{means['loss']:.3f}")
                     sums.clear()
-                    counted, logged = 0, now
-                if now - evaluated > self.config.eval_minutes * 60 or now >= budget_s:
+                    counted = 0
+                if due(self.config.eval_minutes * 60):
                     self._evaluate()
-                    evaluated = now
-                if now - saved > self.config.save_minutes * 60 or now >= budget_s or interrupted:
+                if interrupted or due(self.config.save_minutes * 60):
                     self._save()
-                    saved = now
                 if interrupted:
                     raise KeyboardInterrupt
         best = torch.load(self.config.output / BEST_NAME, weights_only=True)
@@ -238,6 +235,18 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         tqdm.write(f"resuming {path} at {self.progress.elapsed_s / 60:.1f} minutes")
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Tells what falls between two moments of a run; the same whether or not it was resumed."""
+
+    last: float
+    now: float
+    end: float
+
+    def __call__(self, every_s: float) -> bool:
+        return self.now // every_s > self.last // every_s or self.now >= self.end
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jepa_gym.training.dataset import is_held_out, write_index
+from jepa_gym.training.episodes import Episode, write_episode
+
+SIZE = 16
+INDEX = {"cameras": ["left", "wrist"], "image_size": SIZE, "step_s": 0.25, "max_move_m": 0.075}
+
+
+def make_episode(seed: int, steps: int = 12) -> Episode:
+    """A hand that drifts through the workspace and opens and closes; frames show where it is."""
+    rng = np.random.default_rng(seed)
+    moves = rng.uniform(-0.075, 0.075, (steps, 3))
+    moves[0] = rng.uniform(-0.2, 0.2, 3)
+    states = np.zeros((steps, 7))
+    states[:, :3] = np.cumsum(moves, axis=0)
+    states[:, 3:6] = [3.1, 0.0, 0.2]
+    states[:, 6] = rng.integers(0, 2, steps)
+    frames = np.zeros((steps, SIZE, SIZE, 3), np.uint8)
+    frames[:] = (127 + 200 * states[:, None, None, :3]).clip(0, 255)
+    frames[states[:, 6] > 0.5, :8] = 255
+    return Episode(
+        frames={"left": frames, "wrist": frames[:, ::-1].copy()},
+        states=states,
+        extrinsics={"left": np.zeros((steps, 6)), "wrist": np.zeros((steps, 6))},
+        actions=rng.normal(size=(steps - 1, 7)),
+        rewards=-np.ones(steps - 1),
+        success=np.zeros(steps - 1, bool),
+        sim_state=rng.normal(size=(steps, 5)),
+        timestamps_s=0.25 * np.arange(steps),
+        metadata={"step_s": 0.25, "kind": "random"},
+    )
+
+
+def make_dataset(folder: Path, train: int, held_out: int) -> Path:
+    ids = [f"{number:06d}" for number in range(2000)]
+    chosen = [i for i in ids if not is_held_out(i)][:train]
+    chosen += [i for i in ids if is_held_out(i)][:held_out]
+    for name in chosen:
+        write_episode(folder / "episodes" / name, make_episode(int(name)))
+    write_index(folder, INDEX)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "franka", train=12, held_out=16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def read_log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

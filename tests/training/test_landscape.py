@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from jepa_gym import poses
+from jepa_gym.training.dataset import ClipArrays
+from jepa_gym.training.landscape import Landscape, success_energy
+
+from .conftest import make_episode
+
+EPISODES, STEPS = 30, 12
+
+
+class ExactModel:
+    """Its latent is the state itself; frames carry the index of their state."""
+
+    config = SimpleNamespace(frame=SimpleNamespace(max_move_m=0.075))
+
+    def __init__(self, states: torch.Tensor, bias_m: float = 0.0):
+        self.states, self.bias_m = states, bias_m
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        index = frames[..., 0, 0, 0].long() * STEPS + frames[..., 0, 0, 1].long()
+        state = self.states.flatten(0, 1)[index]
+        return state[..., None, :]  # (B, T, 1, 7)
+
+    def rollout(self, latents, states, actions):
+        future = poses.compose(states[:, -1:], actions[:, :, 0])
+        future[..., 0] += self.bias_m
+        return future[:, :, None, None]  # (B, S, 1, 1, 7)
+
+    def energy(self, latents, goal):
+        while goal.ndim < latents.ndim:
+            goal = goal.unsqueeze(1)
+        return (latents - goal).abs().mean((-2, -1))
+
+
+@pytest.fixture
+def arrays() -> ClipArrays:
+    states = np.stack([make_episode(seed).states for seed in range(EPISODES)]).astype(np.float32)
+    tensor = torch.from_numpy(states)
+    frames = np.zeros((EPISODES, STEPS, 2, 2, 3), np.uint8)
+    frames[..., 0] = np.arange(EPISODES)[:, None, None, None]
+    frames[..., 1] = np.arange(STEPS)[:, None, None]
+    return ClipArrays(
+        frames=frames,
+        rows=np.arange(EPISODES),
+        ids=tuple(map(str, range(EPISODES))),
+        states=states,
+        actions=poses.difference(tensor[:, :-1], tensor[:, 1:]).numpy(),
+    )
+
+
+def test_exact_model_has_its_minimum_at_the_true_action(arrays):
+    figures = Landscape(arrays).evaluate(ExactModel(torch.from_numpy(arrays.states)))
+    for axis in "xyz":
+        assert figures[f"{axis}_cm"] < 0.15  # half of the last grid's spacing
+    assert figures["gripper_error"] < 1e-6 and figures["gripper_right"] == 1
+    assert figures["far_closer"] == 1 and figures["far_progress"] > 0.9
+    assert figures["one_step_over_copy"] < 1e-5
+    assert figures["landscape_error"] < 0.015
+
+
+def test_biased_model_is_found_out(arrays):
+    model = ExactModel(torch.from_numpy(arrays.states), bias_m=0.02)
+    figures = Landscape(arrays).evaluate(model)
+    assert figures["x_cm"] == pytest.approx(2, abs=0.2)
+    assert figures["y_cm"] < 0.15
+
+
+def test_pairs_follow_the_seed_and_leave_room_for_the_context(arrays):
+    first, again = Landscape(arrays, seed=1), Landscape(arrays, seed=1)
+    assert first.near == again.near != Landscape(arrays, seed=2).near
+    assert min(t for _, t, _ in first.near + first.gripper + first.far) >= 1
+    distances = [
+        np.linalg.norm(arrays.states[e, g, :3] - arrays.states[e, t, :3]) for e, t, g in first.far
+    ]
+    assert min(distances) > 0.1 and max(distances) < 0.2
+
+
+def test_too_little_data(arrays):
+    with pytest.raises(ValueError, match="collect more"):
+        Landscape(arrays, pairs=1000)
+
+
+def test_success_energy_separates_near_from_far(arrays):
+    model = ExactModel(torch.from_numpy(arrays.states[..., :3]).clone())
+    threshold = success_energy(model, Landscape(arrays))
+    assert 0 < threshold < 0.04
