@@ -5,11 +5,15 @@ the observation's `achieved_goal` and `desired_goal`. The cost is the energy of 
 latent, mean |z - goal|; the proprioceptive goal term on the gripper is off unless asked for, and an
 agent that uses it calls its goal "image+gripper".
 
-Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations: the context is up to the model's
-`context_frames` real frames (officially the current one); a plan must promise less cost than the
-observed frame has and than holding still is imagined to have, else the agent holds still (imagined
-frames are never quite as near to a goal as a real one: without the rule, the hand wanders around a
-goal that it has reached); changes of the gripper are imagined up to its stops only.
+Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
+
+* The context is up to the model's `context_frames` real frames (officially the current one).
+* Plans are offset-free, as in model-predictive control: holding still must give the observed
+  frame, so what the model gets wrong about it is known and is taken off every imagined latent.
+  Imagined frames are else never as near to a goal as real ones, and the hand wanders around a goal
+  that it has reached.
+* A plan must promise a tenth less cost than holding still, else the agent holds still.
+* Changes of the gripper are imagined up to its stops only.
 
 The gripper acts by the sign of the planned change, fully open or fully closed, as the maintainers
 of V-JEPA 2 advise (their issue 54): closing just as far as a goal image shows would touch the
@@ -76,6 +80,8 @@ class MPCAgent(Agent):
         min_improvement: Part of the cost of holding still that a plan must save, else hold still.
         gripper: `full` carries a planned change of the gripper out as a full opening or closing,
             `exact` as planned.
+        offset_free: Correct every imagined latent by what the model gets wrong about holding
+            still, which is known: the observed frame. The cost of holding still is then exact.
         seed: Seed of the search, used afresh in every deterministic call.
 
     Raises:
@@ -89,8 +95,9 @@ class MPCAgent(Agent):
         config: Any = None,
         gripper_weight: float = 0.0,
         context_frames: int | None = None,
-        min_improvement: float = 0.0,
+        min_improvement: float = 0.1,
         gripper: str = "full",
+        offset_free: bool = True,
         seed: int = 0,
     ) -> None:
         if not 0 <= gripper_weight < float("inf"):
@@ -113,6 +120,7 @@ class MPCAgent(Agent):
         self.context_frames = context_frames
         self.min_improvement = min_improvement
         self.gripper = gripper
+        self.offset_free = offset_free
         self.seed = seed
         self.last_plan: PlanRecord | None = None
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -164,31 +172,30 @@ class MPCAgent(Agent):
     ) -> tuple[torch.Tensor, ...]:
         """Search for problems of one context length; the first fields of `PlanRecord`."""
         goal, closedness = target
+        hold = torch.zeros(len(latents), 1, self.planner.config.horizon, ACTION_DIM)
+        hold = hold.to(generator.device)
+        offset = torch.zeros_like(latents[:, -1:])
+        if self.offset_free:
+            offset = latents[:, -1:] - self.model.rollout(latents, states, hold)[:, :, -1]
 
         def cost(actions: torch.Tensor) -> torch.Tensor:
             actions, predicted = up_to_the_stops(states[:, -1, GRIPPER], actions)
             future = self.model.rollout(latents, states, actions)  # (B, S, H, N, D)
             last = future[:, :, -1]
-            energy = self.model.energy(last, goal.to(last.device)).to(actions.device)
+            energy = self.model.energy(last + offset, goal.to(last.device)).to(actions.device)
             if closedness is None:
                 return energy
             return energy + self.gripper_weight * (predicted - closedness[:, None]).abs()
 
         plan = self.planner.plan(cost, len(latents), generator)
-        hold = torch.zeros_like(plan.actions)
-        hold_cost = cost(hold[:, None])[:, 0]
+        hold_cost = cost(hold)[:, 0]
         if not bool((plan.cost.isfinite() & hold_cost.isfinite()).all()):
             raise ValueError(
                 "The world model gave no finite energy to plan with; check that checkpoint and "
                 "observation are sound."
             )
-        now = self.model.energy(latents[:, -1][:, None], goal.to(latents.device))[:, 0]
-        now = now.to(hold_cost.device)
-        if closedness is not None:
-            now = now + self.gripper_weight * (states[:, -1, GRIPPER] - closedness).abs()
-        least = torch.minimum(hold_cost, now)
-        moves = plan.cost < least * (1 - self.min_improvement)
-        action = torch.where(moves[:, None], plan.actions[:, 0], hold[:, 0])
+        moves = plan.cost < hold_cost * (1 - self.min_improvement)
+        action = torch.where(moves[:, None], plan.actions[:, 0], 0)
         action = up_to_the_stops(states[:, -1, GRIPPER], action[:, None, None])[0][:, 0, 0]
         if self.gripper == "full":
             change = action[:, GRIPPER]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor, nn
 
 from jepa_gym import poses
@@ -26,7 +25,7 @@ from jepa_gym.training.dataset import ClipSampler, Dataset
 from jepa_gym.training.finish import model_config, save_model
 from jepa_gym.training.landscape import Landscape
 from jepa_gym.training.losses import sigreg, teacher_forcing_and_rollout
-from jepa_gym.training.trainer import Progress, RunConfig, Trainer
+from jepa_gym.training.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.world_model import WorldModel, layer_norm
 
 HEAD_SCALE = 1 / 16
@@ -195,12 +194,7 @@ def train(config: JointConfig) -> Progress:
 
 def main() -> int:
     """Run the command line."""
-    try:
-        train(tyro.cli(JointConfig, description=JointConfig.__doc__))
-    except KeyboardInterrupt:
-        print("\nInterrupted; the state was saved. Give the same command again to go on.")
-        return 130
-    return 0
+    return run_command(train, JointConfig)
 
 
 if __name__ == "__main__":

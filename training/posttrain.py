@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +27,7 @@ from jepa_gym.training.finish import model_config, save_model
 from jepa_gym.training.landscape import Landscape
 from jepa_gym.training.losses import teacher_forcing_and_rollout
 from jepa_gym.training.pretrain import ENCODER_NAME, encoder_config, load_encoder
-from jepa_gym.training.trainer import Progress, RunConfig, Trainer
+from jepa_gym.training.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.world_model import WorldModel
 
 
@@ -121,12 +120,7 @@ def _cache_path(config: PosttrainConfig, dataset: Dataset) -> Path:
 
 def main() -> int:
     """Run the command line."""
-    try:
-        train(tyro.cli(PosttrainConfig, description=PosttrainConfig.__doc__))
-    except KeyboardInterrupt:
-        print("\nInterrupted; the state was saved. Give the same command again to go on.")
-        return 130
-    return 0
+    return run_command(train, PosttrainConfig)
 
 
 if __name__ == "__main__":

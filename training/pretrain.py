@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.training.dataset import ClipArrays, ClipSampler, Dataset
 from jepa_gym.training.finish import model_config, provenance
 from jepa_gym.training.masks import PUBLISHED, sample_masks
-from jepa_gym.training.trainer import Progress, RunConfig, Trainer
+from jepa_gym.training.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.world_model import WorldModel, layer_norm
 
 ENCODER_NAME = "encoder.safetensors"
@@ -241,12 +240,7 @@ def _encoder_file(folder: Path) -> Path:
 
 def main() -> int:
     """Run the command line."""
-    try:
-        train(tyro.cli(PretrainConfig, description=PretrainConfig.__doc__))
-    except KeyboardInterrupt:
-        print("\nInterrupted; the state was saved. Give the same command again to go on.")
-        return 130
-    return 0
+    return run_command(train, PretrainConfig)
 
 
 if __name__ == "__main__":

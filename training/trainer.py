@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -247,6 +248,24 @@ class _Due:
 
     def __call__(self, every_s: float) -> bool:
         return self.now // every_s > self.last // every_s or self.now >= self.end
+
+
+def run_command(train: Callable[[Any], Any], config: type[RunConfig]) -> int:
+    """Read a recipe's configuration from the command line and run it.
+
+    Args:
+        train: takes the configuration.
+        config: its class; fields are flags.
+
+    Returns:
+        The exit status, 130 after Ctrl-C.
+    """
+    try:
+        train(tyro.cli(config, description=config.__doc__))
+    except KeyboardInterrupt:
+        print("\nInterrupted; the state was saved. Give the same command again to go on.")
+        return 130
+    return 0
 
 
 def plain(value: Any) -> Any:

@@ -51,7 +51,7 @@ class CEMConfig:
     """Bound of a step's rotation about each axis, and initial standard deviation there."""
     max_gripper: float = 1.0
     """Bound of a step's change of closedness, and initial standard deviation there."""
-    gripper_dead_zone: float = 0.1
+    gripper_dead_zone: float = 0.25
     """Changes of the gripper below this become 0, in [0, max_gripper)."""
     search_rotation: bool = False
     """Search the rotation too; else it is zero."""

@@ -17,6 +17,7 @@ class LinearModel:
         self.config = SimpleNamespace(context_frames=context_frames)
         self.context_lengths: list[int] = []
         self.broken = False
+        self.bias = 0.0  # what every imagined latent is off by
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         assert frames.dtype == torch.uint8
@@ -29,7 +30,7 @@ class LinearModel:
         assert states.shape == (*latents.shape[:2], 7)
         self.context_lengths.append(latents.shape[1])
         moves = actions.cumsum(dim=2)[..., None]  # (B, S, H, 7, 1)
-        return latents[:, -1, None, None] + moves * (torch.nan if self.broken else 1.0)
+        return latents[:, -1, None, None] + self.bias + moves * (torch.nan if self.broken else 1.0)
 
     def energy(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         return (latents - goal[:, None]).abs().mean(dim=(-2, -1))

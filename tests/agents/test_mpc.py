@@ -64,6 +64,16 @@ def test_min_improvement_holds_still_sooner(model, observe):
     assert (make_agent("mpc-cem", model=model).predict(observe(START, near))[0] != 0).any()
 
 
+def test_a_constant_error_of_the_model_is_taken_off(model, observe):
+    model.bias = 0.05
+    corrected = make_agent("mpc-cem", model=model, config=FINE, gripper="exact")
+    misled = make_agent("mpc-cem", model=model, config=FINE, gripper="exact", offset_free=False)
+    near = START + NEAR
+    np.testing.assert_allclose(corrected.predict(observe(START, near))[0][0], 0.02, atol=0.005)
+    assert misled.predict(observe(START, near))[0][0] < 0
+    assert (corrected.predict(observe(START, START))[0] == 0).all()
+
+
 def test_batch_gives_the_actions_of_single_calls(model, observe):
     agent = make_agent("mpc-cem", model=model)
     states, goals = np.stack([START, GOAL, START]), np.stack([GOAL, START, START])
