@@ -12,7 +12,7 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
   frame, so what the model gets wrong about it is known and is taken off every imagined latent.
   Imagined frames are else never as near to a goal as real ones, and the hand wanders around a goal
   that it has reached.
-* A plan must promise a tenth less cost than holding still, else the agent holds still.
+* A plan must promise 0.01 less cost than holding still, else the agent holds still.
 * Changes of the gripper are imagined up to its stops only.
 
 The gripper acts by the sign of the planned change, fully open or fully closed, as the maintainers
@@ -77,7 +77,7 @@ class MPCAgent(Agent):
         config: The planner's config, or None for its defaults.
         gripper_weight: Weight of |predicted - goal closedness| in the cost; 0 is image-only.
         context_frames: Real frames the model sees, or None for the model's own number.
-        min_improvement: Part of the cost of holding still that a plan must save, else hold still.
+        min_improvement: Cost that a plan must save against holding still, else hold still.
         gripper: `full` carries a planned change of the gripper out as a full opening or closing,
             `exact` as planned.
         offset_free: Correct every imagined latent by what the model gets wrong about holding
@@ -95,15 +95,15 @@ class MPCAgent(Agent):
         config: Any = None,
         gripper_weight: float = 0.0,
         context_frames: int | None = None,
-        min_improvement: float = 0.1,
+        min_improvement: float = 0.01,
         gripper: str = "full",
         offset_free: bool = True,
         seed: int = 0,
     ) -> None:
         if not 0 <= gripper_weight < float("inf"):
             raise ValueError(f"`gripper_weight` must be at least 0, got {gripper_weight}.")
-        if not 0 <= min_improvement < 1:
-            raise ValueError(f"`min_improvement` must be in [0, 1), got {min_improvement}.")
+        if not 0 <= min_improvement < float("inf"):
+            raise ValueError(f"`min_improvement` must be at least 0, got {min_improvement}.")
         if gripper not in ("full", "exact"):
             raise ValueError(f'`gripper` must be "full" or "exact", got {gripper!r}.')
         if isinstance(model, str | Path):
@@ -194,7 +194,7 @@ class MPCAgent(Agent):
                 "The world model gave no finite energy to plan with; check that checkpoint and "
                 "observation are sound."
             )
-        moves = plan.cost < hold_cost * (1 - self.min_improvement)
+        moves = plan.cost < hold_cost - self.min_improvement
         action = torch.where(moves[:, None], plan.actions[:, 0], 0)
         action = up_to_the_stops(states[:, -1, GRIPPER], action[:, None, None])[0][:, 0, 0]
         if self.gripper == "full":

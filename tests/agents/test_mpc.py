@@ -59,15 +59,17 @@ def test_holds_still_at_the_goal(model, observe):
 
 def test_min_improvement_holds_still_sooner(model, observe):
     near = START + NEAR
-    patient = make_agent("mpc-cem", model=model, min_improvement=0.99)
+    patient = make_agent("mpc-cem", model=model, min_improvement=0.5)
     assert (patient.predict(observe(START, near))[0] == 0).all()
-    assert (make_agent("mpc-cem", model=model).predict(observe(START, near))[0] != 0).any()
+    eager = make_agent("mpc-cem", model=model, min_improvement=0.0)
+    assert (eager.predict(observe(START, near))[0] != 0).any()
 
 
 def test_a_constant_error_of_the_model_is_taken_off(model, observe):
     model.bias = 0.05
-    corrected = make_agent("mpc-cem", model=model, config=FINE, gripper="exact")
-    misled = make_agent("mpc-cem", model=model, config=FINE, gripper="exact", offset_free=False)
+    settings = {"config": FINE, "gripper": "exact", "min_improvement": 0.0}
+    corrected = make_agent("mpc-cem", model=model, **settings)
+    misled = make_agent("mpc-cem", model=model, offset_free=False, **settings)
     near = START + NEAR
     np.testing.assert_allclose(corrected.predict(observe(START, near))[0][0], 0.02, atol=0.005)
     assert misled.predict(observe(START, near))[0][0] < 0
@@ -126,7 +128,7 @@ def test_gripper_term_is_off_by_default_and_labelled(model, observe):
 
 
 def test_the_gripper_acts_by_the_sign_of_the_plan(model, observe):
-    agent = make_agent("mpc-cem", model=model, config=FINE)
+    agent = make_agent("mpc-cem", model=model, config=FINE, min_improvement=0.0)
     assert agent.predict(observe(START, GOAL))[0][6] == 1
     assert agent.predict(observe(GOAL, START))[0][6] == -1
     action, _ = agent.predict(observe(START, START + NEAR))
@@ -174,7 +176,7 @@ def test_state_observation_is_an_error(model, observe):
     "fields",
     [
         {"gripper_weight": -1.0},
-        {"min_improvement": 1.0},
+        {"min_improvement": -1.0},
         {"context_frames": 0},
         {"gripper": "half"},
     ],
