@@ -60,7 +60,14 @@ def test_interruption_keeps_what_was_finished(tmp_path):
     folder = tmp_path / "data"
     command = [sys.executable, "-m", "jepa_gym.training.collect", "--output", str(folder)]
     command += ["--episodes", "400", "--steps", "3", "--image-size", "32", "--workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # a test run in the background of a shell ignores Ctrl-C and would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 120
     while len(list(folder.glob("episodes/0*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
