@@ -118,7 +118,10 @@ def read(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"checkpoint {folder} has no {name}")
+            raise FileNotFoundError(
+                f"checkpoint {folder} has no {name}; give 'default' for the shipped model, or a "
+                f"folder with {CONFIG_FILE} and {WEIGHTS_FILE} as `save_pretrained` writes it"
+            )
     try:
         values = json.loads((folder / CONFIG_FILE).read_text())
         config = WorldModelConfig.from_dict(values)
