@@ -17,8 +17,8 @@ from jepa_gym.agents.base import Agent
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""
-NETWORK = [64, 64]
-"""Widths of the hidden layers of actor and critics: the state has seven numbers."""
+NETWORK = [256, 256]
+"""Widths of the hidden layers of actor and critics."""
 
 
 class _ProgressBar(BaseCallback):
@@ -123,6 +123,7 @@ def train(
                 "goal_selection_strategy": "future",
             },
             learning_starts=min(10 * horizon, steps),
+            learning_rate=1e-3,
             batch_size=256,
             gamma=0.95,
             tau=0.05,
