@@ -86,7 +86,7 @@ def _save(path: Path, meshes: list[VisualMesh]) -> None:
     except OSError as error:
         warnings.warn(
             f"The simplified meshes could not be kept in {path.parent} ({error}); every process "
-            "will simplify them again (about 3 s). Set XDG_CACHE_HOME to a writable folder.",
+            "will simplify them again. Set XDG_CACHE_HOME to a writable folder.",
             stacklevel=2,
         )
 
