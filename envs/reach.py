@@ -11,8 +11,7 @@ from jepa_gym.envs.sampling import sample_hand_position, sample_object_place
 
 SUCCESS_M = 0.04
 START_DISTANCE_M = (0.12, 0.22)
-"""Range of the distance between start and goal; V-JEPA 2-AC's single-goal reaching starts about
-20 cm away."""
+"""Range of the distance between start and goal: two to three moves of the default bound."""
 
 
 class FrankaReachEnv(FrankaEnv):

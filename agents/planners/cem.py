@@ -10,8 +10,8 @@ Deviations from it:
 * The gripper's change is bounded by 1 (officially 0.75). Small changes are rounded to 0 in every
   candidate, not in the result alone, so that what is done has been evaluated: a tiny opening would
   let go of what is held.
-* The small default budget spends its evaluations on iterations rather than on samples: 32 x 6 ends
-  about three times closer to the optimum of a quadratic than 64 x 3.
+* The small default budget spends its evaluations on iterations rather than on samples: 32 x 6 costs
+  what 64 x 3 costs and ends closer to the optimum of a smooth cost.
 * Rotation can be searched; as officially, it is not by default.
 """
 
