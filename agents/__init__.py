@@ -24,7 +24,9 @@ MPC_PREFIX = "mpc-"
 
 AGENTS: dict[str, str] = {
     "random": "jepa_gym.agents.random_agent:RandomAgent",
+    "smooth-noise": "jepa_gym.agents.smooth_agent:SmoothNoiseAgent",
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
+    "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
     "sac": "jepa_gym.agents.sac:SACAgent",
     **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
 }
@@ -35,9 +37,10 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
     """Make a registered agent.
 
     Args:
-        name: One of `AGENTS`: `random`, `scripted`, `mpc-cem`, `sac`.
-        **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`), `env`
-            (`scripted`), `model`, `config`, `gripper_weight` and more (`mpc-cem`), `path` (`sac`).
+        name: One of `AGENTS`.
+        **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
+            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`, `config`,
+            `gripper_weight` and more (`mpc-cem`), `path` (`sac`).
 
     Returns:
         The agent, ready for `predict`.

@@ -25,10 +25,7 @@ class RandomAgent(Agent):
     """
 
     def __init__(self, action_space: spaces.Box, seed: int = 0) -> None:
-        if not isinstance(action_space, spaces.Box) or action_space.shape != (ACTION_DIM,):
-            raise ValueError(f"`action_space` must be a Box of shape (7,), got {action_space}.")
-        if not action_space.is_bounded():
-            raise ValueError(f"`action_space` must be bounded, got {action_space}.")
+        check_bounded(action_space)
         self.action_space = action_space
         self._generator = np.random.default_rng(seed)
 
@@ -43,3 +40,11 @@ class RandomAgent(Agent):
         low, high = self.action_space.low, self.action_space.high
         size = (len(observation["observation"]), ACTION_DIM)
         return self._generator.uniform(low, high, size).astype(np.float32), state
+
+
+def check_bounded(action_space: spaces.Space) -> None:
+    """Raise ValueError unless a space is a bounded box (7,)."""
+    if not isinstance(action_space, spaces.Box) or action_space.shape != (ACTION_DIM,):
+        raise ValueError(f"`action_space` must be a Box of shape (7,), got {action_space}.")
+    if not action_space.is_bounded():
+        raise ValueError(f"`action_space` must be bounded, got {action_space}.")

@@ -1,4 +1,4 @@
-"""The scripted expert: what a task allows with full knowledge of the simulator."""
+"""The scripted expert, exact or noisy: full knowledge of the simulator."""
 
 from __future__ import annotations
 
@@ -47,3 +47,48 @@ class ScriptedAgent(Agent):
             )
         action = np.asarray(self.env.unwrapped.expert_action(), dtype=np.float32)
         return action[None], state
+
+
+class NoisyScriptedAgent(ScriptedAgent):
+    """The scripted expert with noise on its moves and random moves in between.
+
+    Its episodes show what wrong moves do and how they are put right, which demonstrations without
+    mistakes never show.
+
+    Args:
+        env: As in `ScriptedAgent`.
+        noise_m: Standard deviation of the noise on dx, dy, dz, metres.
+        mistake_rate: Share of steps with a random action instead of the expert's.
+        seed: Seed of the draws.
+
+    Raises:
+        TypeError: If the environment has no expert.
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(
+        self, env: gym.Env, noise_m: float = 0.01, mistake_rate: float = 0.1, seed: int = 0
+    ) -> None:
+        super().__init__(env)
+        if not 0.0 <= noise_m <= 0.1:
+            raise ValueError(f"`noise_m` must be in [0, 0.1] metres, got {noise_m!r}.")
+        if not 0.0 <= mistake_rate <= 1.0:
+            raise ValueError(f"`mistake_rate` must be in [0, 1], got {mistake_rate!r}.")
+        self.noise_m, self.mistake_rate = noise_m, mistake_rate
+        self._generator = np.random.default_rng(seed)
+
+    def act(
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any,
+        episode_start: np.ndarray,
+        deterministic: bool,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the disturbed action (1, 7), within the bounds; see `Agent.act`."""
+        action, state = super().act(observation, state, episode_start, deterministic)
+        low, high = self.env.action_space.low, self.env.action_space.high
+        if self._generator.random() < self.mistake_rate:
+            action = self._generator.uniform(low, high)[None]
+            action[:, 3:6] = 0.0  # a turned hand is no mistake that a demonstration shows
+        action[:, :3] += self._generator.normal(0.0, self.noise_m, (1, 3))
+        return np.clip(action, low, high).astype(np.float32), state

@@ -110,14 +110,7 @@ def environment_arguments(checkpoint: str) -> tuple[dict[str, Any], Path]:
     from jepa_gym.world_model import WorldModel
 
     model = WorldModel.from_pretrained(checkpoint)
-    frame = model.config.frame
-    expected = {
-        "camera": "+".join(frame.cameras),
-        "image_size": frame.height,
-        "step_s": frame.step_s,
-        "max_move_m": frame.max_move_m,
-    }
-    return expected, model.folder
+    return model.config.frame.env_kwargs(), model.folder
 
 
 def run(arguments: Arguments) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 import jepa_gym
 from jepa_gym.benchmarks.intervals import wilson
+from jepa_gym.checkpoints import replace_file
 
 NEAR_M = 0.03
 """The stricter radius that reach reports beside its 4 cm."""
@@ -138,8 +139,8 @@ def checkpoint_hashes(folder: Path) -> Record:
 
 
 def write_json(content: Record, path: Path) -> None:
-    """Write JSON for humans and programs alike."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    """Write JSON for humans and programs alike, complete or not at all."""
+    replace_file(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -> None:

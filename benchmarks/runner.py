@@ -65,6 +65,9 @@ class Job:
     film: bool = False
     """Keep what a video needs."""
 
+    def __str__(self) -> str:
+        return f"{self.cell}, seed {self.seed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Film:
@@ -158,18 +161,20 @@ def make_cell_agent(cell: Cell, env: gym.Env, job: Job) -> Agent:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[Any],
     output: Path,
     workers: int = 2,
-    run: Callable[[Job], tuple[dict[str, Any], Film | None]] = run_episode,
+    run: Callable[[Any], tuple[dict[str, Any], Film | None]] = run_episode,
+    what: str = "episodes",
 ) -> tuple[list[dict[str, Any]], list[Film]]:
     """Run episodes in parallel and append each record to `output` when it is finished.
 
     Args:
-        jobs: The episodes.
+        jobs: The episodes, or what else `run` takes; `str` names a job in error messages.
         output: JSONL file, appended to.
         workers: Number of processes of one thread each.
-        run: What runs one episode; importable by name.
+        run: What runs one job; importable by name.
+        what: What the jobs are called.
 
     Returns:
         Records and films, in the order of the jobs.
@@ -183,11 +188,11 @@ def run_jobs(
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
     try:
         futures = {pool.submit(run, job): index for index, job in enumerate(jobs)}
-        bar = tqdm(as_completed(futures), total=len(jobs), desc="episodes", unit="ep")
+        bar = tqdm(as_completed(futures), total=len(jobs), desc=what, unit=what[:-1])
         with output.open("a") as file, bar:
             for future in bar:
                 index = futures[future]
-                done[index] = _result(future, jobs[index], len(done), output)
+                done[index] = _result(future, jobs[index], f"{len(done)} finished {what}", output)
                 file.write(json.dumps(done[index][0]) + "\n")
                 file.flush()
     finally:
@@ -199,15 +204,15 @@ def run_jobs(
 
 
 def _result(
-    future: Future[tuple[dict[str, Any], Film | None]], job: Job, finished: int, output: Path
+    future: Future[tuple[dict[str, Any], Film | None]], job: Any, finished: str, output: Path
 ) -> tuple[dict[str, Any], Film | None]:
-    """Return a finished episode's outcome or raise an error that names the episode."""
+    """Return a finished job's outcome or raise an error that names the job."""
     try:
         return future.result()
     except Exception as error:
         raise BenchmarkError(
-            f"{job.cell}, seed {job.seed}, failed with {type(error).__name__}: {error}. "
-            f"The {finished} finished episodes are kept in {output}."
+            f"{job} failed with {type(error).__name__}: {error}. "
+            f"The {finished} are kept in {output}."
         ) from error
 
 

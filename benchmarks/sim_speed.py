@@ -1,7 +1,8 @@
-"""Speed of the Franka suite against stock robosuite, in one run: `python benchmarks/sim_speed.py`.
+"""Speed of the Franka suite, against stock robosuite and against bars, in one run.
 
-Both simulate the same quarter seconds of a moving Panda and render one 128x128 picture after each.
-Stock robosuite: `Lift` with its default controller at 20 Hz, five control steps per picture.
+`python benchmarks/sim_speed.py` measures with one thread a process, so figures are per core: frames
+against stock robosuite doing the same motion and picture, where a step's time goes, `reset` and its
+memory, construction, and environments in processes. What it measures stands in `sim_measures.py`.
 """
 
 from __future__ import annotations
@@ -9,114 +10,148 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-import gymnasium as gym
-import numpy as np
 import tyro
 
-import jepa_gym  # noqa: F401  (registers the environments)
+Part = Literal["construction", "frames", "share", "resets", "vector"]
+PARTS: tuple[Part, ...] = ("construction", "frames", "share", "resets", "vector")
+THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
+"""LP is Mesa's software renderer; 0 keeps it in the calling thread."""
+RATIO_BARS = {128: 15.0, 256: 12.0}
+"""Frames per CPU-second against stock robosuite, by picture size."""
+SECOND_ENV_BAR_S = 0.3
+RESET_BAR_MS = 15.0
+VECTOR_BAR = 1.8
+QUICK = {"frames": 30, "resets": 100, "rounds": 1}
 
-CONTROL_STEPS_PER_FRAME = 5
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SpeedConfig:
-    """Measure frames per second of one thread, and the ratio to stock robosuite."""
+    """Measure the Franka suite's speed with one thread a process, against stock robosuite."""
 
-    frames: int = 200
-    """Frames per measurement of the suite; stock robosuite gets a fifth of them."""
-    image_size: int = 128
-    """Height and width of one picture."""
+    parts: tuple[Part, ...] = PARTS
+    """What to measure. Construction is honest only as the first thing a process does."""
+    frames: int = 300
+    """Frames per measurement; stock robosuite gets a fifth of them."""
+    image_sizes: tuple[int, ...] = (128, 256)
+    """Height and width of one picture, for the comparison with stock robosuite."""
+    resets: int = 10_000
+    """Resets of every task, with pictures."""
+    vector_envs: tuple[int, ...] = (2, 4, 8)
+    """Numbers of environments in processes, on two cores."""
+    rounds: int = 3
+    """Interleaved repetitions of the vector measurement; the best of each counts."""
+    quick: bool = False
+    """A look in a minute: 30 frames, 100 resets, one round."""
     output: Path | None = None
     """JSON file for the figures."""
 
+    def __post_init__(self) -> None:
+        """Check ranges and apply `quick`.
 
-THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
-"""Figures are per core; LP is Mesa's software renderer, 0 keeps it in the calling thread."""
+        Raises:
+            ValueError: a number is out of its range, or nothing is to be measured.
+        """
+        if self.quick:
+            for name, value in QUICK.items():
+                object.__setattr__(self, name, value)
+        for name in ("frames", "resets", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("parts", "image_sizes", "vector_envs"):
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` must name at least one")
 
 
-def measure(step: Callable[[], None], frames: int) -> dict[str, float]:
-    """Return frames per wall second and per CPU second of `frames` calls of `step`."""
-    step()
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(frames):
-        step()
-    return {
-        "frames_per_s": frames / (time.perf_counter() - wall),
-        "frames_per_cpu_s": frames / (time.process_time() - cpu),
-    }
+def run(config: SpeedConfig) -> dict[str, Any]:
+    """Measure `config.parts`, print each table as it is ready, and return all figures."""
+    from jepa_gym.benchmarks import sim_measures as measures
 
-
-def suite(camera: str, config: SpeedConfig) -> dict[str, float]:
-    """Measure `FrankaReach-v0` with random moves, one frame per step."""
-    env = gym.make(
-        "FrankaReach-v0",
-        obs_mode="pixels",
-        camera=camera,
-        image_size=config.image_size,
-        max_episode_steps=10**9,
-    )
-    env.reset(seed=0)
-    env.action_space.seed(0)
-    scale = np.array([0.3] * 3 + [0.0] * 3 + [1.0], np.float32)
-    figures = measure(lambda: env.step(env.action_space.sample() * scale), config.frames)
-    env.close()
+    figures: dict[str, Any] = {}
+    if "construction" in config.parts:
+        figures["construction"] = measures.construction()
+        print_construction(figures["construction"])
+    figures["machine"] = measures.machine()
+    print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()))
+    if "frames" in config.parts:
+        figures["frames"] = [measures.frames(size, config.frames) for size in config.image_sizes]
+        print_frames(figures["frames"])
+    if "share" in config.parts:
+        figures["share"] = measures.share(config.frames)
+        print_share(figures["share"])
+    if "resets" in config.parts:
+        ids = measures.franka_ids()
+        figures["resets"] = {env_id: measures.resets(env_id, config.resets) for env_id in ids}
+        print_resets(figures["resets"], config.resets)
+    if "vector" in config.parts:
+        figures["vector"] = measures.vector(config.vector_envs, config.frames, config.rounds)
+        print_vector(figures["vector"])
     return figures
 
 
-def stock(config: SpeedConfig) -> dict[str, float]:
-    """Measure robosuite's `Lift` with random moves, one frame per quarter second."""
-    import robosuite
-
-    env = robosuite.make(
-        "Lift",
-        robots="Panda",
-        has_renderer=False,
-        has_offscreen_renderer=True,
-        use_camera_obs=False,
-        control_freq=20,
-        hard_reset=False,
-        ignore_done=True,
+def print_construction(found: dict[str, float]) -> None:
+    """Print the seconds until the first and the second environment stand."""
+    print(
+        f"construction: imports {found['imports_s']:.2f} s, first environment "
+        f"{found['first_s']:.2f} s, second {found['second_s']:.2f} s (bar {SECOND_ENV_BAR_S} s)"
     )
-    env.reset()
-    rng = np.random.default_rng(0)
 
-    def step() -> None:
-        action = 0.3 * rng.uniform(-1, 1, env.action_dim)
-        for _ in range(CONTROL_STEPS_PER_FRAME):
-            env.step(action)
-        env.sim.render(config.image_size, config.image_size, camera_name="agentview")
 
-    figures = measure(step, max(10, config.frames // 5))
-    env.close()
-    return figures
+def print_frames(rows: list[dict[str, Any]]) -> None:
+    """Print the comparison with stock robosuite."""
+    print(f"\n{'':30}{'frames/s':>10}{'per CPU-s':>11}{'ratio':>8}{'bar':>6}")
+    for row in rows:
+        for name, figures in row["rows"].items():
+            bar = RATIO_BARS.get(row["image_size"]) if name != "stock robosuite" else None
+            print(
+                f"{row['image_size']:4} px, {name:21}{figures['frames_per_s']:10.1f}"
+                f"{figures['frames_per_cpu_s']:11.1f}{figures['ratio_to_stock']:8.1f}"
+                f"{'' if bar is None else f'{bar:6.0f}'}"
+            )
+
+
+def print_share(found: dict[str, Any]) -> None:
+    """Print where the time of a step goes, and what cannot be saved."""
+    whole = found["step_ms"]
+    print(f"\nwhere a step's {whole:.2f} ms go (reach, left, 128 px)")
+    for name, part in found["share_ms"].items():
+        print(f"{name:24}{part:8.2f} ms{part / whole:7.0%}")
+    for name, part in found["floor_ms"].items():
+        print(f"floor: {name:17}{part:8.2f} ms{part / whole:7.0%}")
+
+
+def print_resets(rows: dict[str, dict[str, float | None]], count: int) -> None:
+    """Print the time of a reset and the memory that `count` of them left behind."""
+    print(f"\n{'reset(), ms':26}{'median':>8}{'95th':>8}{'CPU':>8}{'growth, MiB':>13}")
+    for env_id, found in rows.items():
+        growth = found["growth_mib"]
+        print(
+            f"{env_id:26}{found['median_ms']:8.1f}{found['p95_ms']:8.1f}"
+            f"{found['median_cpu_ms']:8.1f}{'unknown' if growth is None else f'{growth:.1f}':>13}"
+        )
+    print(f"{count} resets each; bar: median {RESET_BAR_MS:.0f} ms, no growth")
+
+
+def print_vector(found: dict[str, Any]) -> None:
+    """Print frames per second of one environment and of several in processes."""
+    print(f"\nin processes on {found['cores']} cores (bar on 2: {VECTOR_BAR})")
+    print(f"  1 environment {found['single_frames_per_s']:11.1f} frames/s, in this process")
+    for count, row in found["vector"].items():
+        print(f"{count:>3} environments{row['frames_per_s']:11.1f} frames/s{row['ratio']:7.2f}")
 
 
 def main() -> None:
     """Run the command line."""
     config = tyro.cli(SpeedConfig, description=SpeedConfig.__doc__)
     if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        # the libraries read these when they are loaded, which has happened
+        # libraries read these when they are loaded, and tyro may have loaded some
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | THREADS)
-    rows = {
-        "suite, left": suite("left", config),
-        "suite, left+wrist": suite("left+wrist", config),
-        "stock robosuite": stock(config),
-    }
-    base = rows["stock robosuite"]["frames_per_cpu_s"]
-    print(f"{'':20}{'frames/s':>10}{'per CPU-s':>11}{'ratio':>8}   ({config.image_size} px)")
-    for name, figures in rows.items():
-        figures["ratio_to_stock"] = figures["frames_per_cpu_s"] / base
-        print(
-            f"{name:20}{figures['frames_per_s']:10.1f}{figures['frames_per_cpu_s']:11.1f}"
-            f"{figures['ratio_to_stock']:8.1f}"
-        )
+    figures = run(config)
     if config.output is not None:
-        config.output.write_text(json.dumps(rows, indent=1) + "\n")
+        config.output.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`FrankaEnv`: what all tasks share. A task is a subclass with six hooks (see CONTRIBUTING)."""
+"""`FrankaEnv`: what all tasks share. A task is a subclass with hooks (see CONTRIBUTING)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,30 +11,40 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
-from scipy.spatial.transform import Rotation
 
-from jepa_gym.envs.arm import Arm
+from jepa_gym.envs.arm import FINGER_TRAVEL_M, Arm, matrix
 from jepa_gym.envs.objects import object_spec
-from jepa_gym.envs.rendering import FrameRenderer, parse_cameras
-from jepa_gym.envs.scene import HOME, scene_model
+from jepa_gym.envs.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, parse_options
+from jepa_gym.envs.rendering import parse_cameras, parse_size
+from jepa_gym.envs.sampling import sample_clear_places
+from jepa_gym.envs.scene import HOME
+from jepa_gym.envs.schedule import GoalSchedule
+from jepa_gym.envs.stage import Stage
+from jepa_gym.envs.variations import SPLITS, Variation, sample_variation, split_objects
 
-WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
-WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
-"""Where starts and goals are drawn and where the cameras keep the hand in view, base frame."""
 MAX_TURN_RAD = 0.3
 REACH_M = 2.0
 """Bound of every position in the observation space; the arm reaches 0.86 m."""
+MAX_DEPTH_M = 10.0
 OBS_MODES = ("both", "pixels", "state")
+GOAL_SOURCES = ("expert", "random")
+GOAL_ATTEMPTS = 20
+STRAIGHT_RAD = 0.03
+"""Turn of the hand that an expert does not mind."""
+_PLAIN = Variation()
 _STATE_KIND = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 @dataclass(frozen=True)
 class SubGoal:
-    """A goal image and the state (7,) it shows, active for `steps` steps (0: until the end)."""
+    """A goal image and the state (7,) it shows."""
 
     state: np.ndarray
     pixels: np.ndarray | None
-    steps: int
+
+
+class GoalError(RuntimeError):
+    """The simulated demonstration did not end in success, so there is no consistent goal image."""
 
 
 class FrankaEnv(gym.Env, EzPickle):
@@ -48,17 +59,38 @@ class FrankaEnv(gym.Env, EzPickle):
     `Dict`: `observation` (7,) float32 state (x y z in m, roll pitch yaw in rad, closedness 0 open
     to 1 closed), `achieved_goal` and `desired_goal` (3,) float32 task positions in m. Unless
     `obs_mode="state"`, also `pixels` and `goal_pixels` (Y, X, 3) uint8 RGB, upright, and
-    `goal_state` (7,) float32: picture and state of the sub-goal that is active now.
+    `goal_state` (7,) float32: picture and state of the sub-goal that is active now. With `depth`,
+    also `depth` (Y, X) float32, metres along the optical axis.
 
     ## Reward
-    0 if the task is achieved, else -1 (`compute_reward`, vectorised). Success never terminates: it
-    must hold at the end. The horizon is a truncation.
+    0 if the task position is achieved, else -1 (`compute_reward`, vectorised). Success never
+    terminates: it must hold at the end. The horizon is a truncation.
+
+    ## Info
+    `is_success`, `success` and `success_at_end` (the present state is a success), `success_once`,
+    `failure` (None, or why it is no success: "not reached", "not grasped", "dropped", "toppled",
+    "not released", "out of reach"), `distance_m`, `subgoal` (index), `elapsed_s`; after a step also
+    `ik_error_m` (how far the commanded pose lies beyond the arm's reach) and `reward_sparse`; after
+    a reset `variation`, everything that makes this episode look as it does.
+
+    ## Reset options
+    `variation` (a `Variation`, or a dict of its factors, on top of what is drawn), `recorded`
+    ({"start": ..., "goal": ...}, two simulator states of one recorded episode: dataset goals),
+    `start_position` (3,) m of the hand, `object_position` (2,) m, and those that a task adds.
 
     Args:
-        obj: object of the catalogue, `"box"` or `"cup"`.
+        obj: object of the catalogue (`jepa_gym.envs.objects.OBJECTS`).
         obs_mode: `"both"`, `"pixels"` (the same keys) or `"state"` (nothing is rendered).
-        camera: `"left"`, `"wrist"`, or several joined by `+` and tiled from left to right.
-        image_size: height and width in pixels of one camera's picture.
+        camera: `"left"`, `"right"`, `"front"`, `"droid"`, `"wrist"`, or several joined by `+` and
+            tiled from left to right.
+        image_size: pixels of one camera's picture, one number or (height, width).
+        depth: also observe depth.
+        split: None (every episode looks the same), or `"train"`, `"object"`, `"camera"`,
+            `"appearance"`, `"all"`: looks are drawn anew in each reset.
+        variation: factors of `Variation` that hold in every episode.
+        goal_source: `"expert"` (sub-goals of a simulated demonstration) or `"random"` (one image of
+            a random reachable state that is a success).
+        goal_schedule: `"time"` or `"progress"`, when the next sub-goal is shown (`GoalSchedule`).
         step_s: simulated seconds of one step.
         max_move_m: largest move per axis and step.
         clip_actions: clip actions to the bounds instead of raising.
@@ -70,44 +102,75 @@ class FrankaEnv(gym.Env, EzPickle):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    SCHEDULE: dict[str, int] = {"goal": 0}
+    """Sub-goals of a demonstration -> steps for which each is shown (0: until the end)."""
+    OPTIONS: tuple[str, ...] = ()
+    """Reset options beside those of every task."""
 
     def __init__(
         self,
         obj: str = "box",
         obs_mode: str = "both",
-        camera: str = "left+wrist",
-        image_size: int = 128,
+        camera: str = "left",
+        image_size: int | tuple[int, int] = 128,
+        depth: bool = False,
+        split: str | None = None,
+        variation: Mapping[str, Any] | None = None,
+        goal_source: str = "expert",
+        goal_schedule: str = "time",
         step_s: float = 0.25,
         max_move_m: float = 0.075,
         clip_actions: bool = False,
         render_mode: str | None = None,
     ) -> None:
         EzPickle.__init__(
-            self, obj, obs_mode, camera, image_size, step_s, max_move_m, clip_actions, render_mode
-        )
-        if obs_mode not in OBS_MODES:
-            raise ValueError(f"`obs_mode` must be one of {OBS_MODES}, got {obs_mode!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f'`render_mode` must be None or "rgb_array", got {render_mode!r}')
+            self, obj, obs_mode, camera, image_size, depth, split, variation, goal_source,
+            goal_schedule, step_s, max_move_m, clip_actions, render_mode,
+        )  # fmt: skip
+        for name, value, allowed in (
+            ("obs_mode", obs_mode, OBS_MODES),
+            ("goal_source", goal_source, GOAL_SOURCES),
+            ("split", split, (None, *SPLITS)),
+            ("render_mode", render_mode, (None, "rgb_array")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}")
         if not 0.05 <= step_s <= 5.0:
             raise ValueError(f"`step_s` must be in [0.05, 5] seconds, got {step_s!r}")
         if not 0.005 <= max_move_m <= 0.2:
             raise ValueError(f"`max_move_m` must be in [0.005, 0.2] metres, got {max_move_m!r}")
+        if depth and obs_mode == "state":
+            raise ValueError('`depth` needs pictures: obs_mode="both" or "pixels"')
         self.obj, self.object_spec = obj, object_spec(obj)
-        self.obs_mode, self.step_s, self.max_move_m = obs_mode, float(step_s), float(max_move_m)
-        self.clip_actions, self.render_mode = clip_actions, render_mode
-        self.cameras, self.image_size = parse_cameras(camera), image_size
-        self.model = scene_model(obj)
-        self.data = mujoco.MjData(self.model)
-        self.arm = Arm(self.model, self.data)
-        self._object_qpos = self.model.joint("object").qposadr[0]
-        self._object_body = self.model.body("object").id
-        self._frames = FrameRenderer(self.model, self.cameras, image_size) if self.renders else None
+        if split is not None and obj not in split_objects(split):
+            raise ValueError(
+                f"the split {split!r} has the objects {split_objects(split)}, got obj={obj!r}"
+            )
+        self.obs_mode, self.depth, self.render_mode = obs_mode, depth, render_mode
+        self.split, self.goal_source = split, goal_source
+        self.step_s, self.max_move_m = float(step_s), float(max_move_m)
+        self.clip_actions = clip_actions
+        self.cameras, self.image_size = parse_cameras(camera), parse_size(image_size)
+        names = self.SCHEDULE if goal_source == "expert" else {"goal": 0}
+        self._schedule = GoalSchedule(tuple(names), tuple(names.values()), goal_schedule)
+        self.goal_schedule = self._schedule
+        self.metadata = self.metadata | {"render_fps": 1 / self.step_s}
+        self._base_variation = Variation().replaced(variation or {})
+        self._stages: dict[str, Stage] = {}
+        self._use(self._base_variation)
         self.action_space = spaces.Box(*self._action_bounds())
         self.observation_space = spaces.Dict(self._observation_spaces())
+        self.options: dict[str, Any] = {}
         self.subgoals: list[SubGoal] = []
         self._goal = np.zeros(3, np.float32)
-        self._steps = 0
+        self._steps = self._subgoal = 0
+        self._success_once = False
+        self.object_start = np.zeros(3)
+        """Where the object's centre was at the start, metres."""
+        self.held_once = False
+        """Whether the object has been held in this episode."""
+        self.ik_error_m = 0.0
+        """Kinematic error of the last move, metres."""
 
     # ---- hooks of a task
 
@@ -115,16 +178,27 @@ class FrankaEnv(gym.Env, EzPickle):
         """Place object and arm for a new episode, drawing from `self.np_random`."""
         raise NotImplementedError
 
-    def make_goal(self) -> tuple[np.ndarray, list[SubGoal]]:
-        """Return `desired_goal` (3,) and the sub-goals; the simulation is restored afterwards."""
+    def make_goal(self) -> list[SubGoal]:
+        """Return a sub-goal for each entry of `self.goal_schedule`.
+
+        Starts from the episode's start and leaves the simulation in the goal's state; the start is
+        restored afterwards.
+
+        Raises:
+            GoalError: the demonstration failed; another start is drawn then.
+        """
         raise NotImplementedError
+
+    def desired_goal(self) -> np.ndarray:
+        """Return the task position (3,) in metres that the present state stands for as a goal."""
+        return self.achieved_goal()
 
     def achieved_goal(self) -> np.ndarray:
         """Return the task position (3,) in metres that has been achieved now."""
         raise NotImplementedError
 
     def task_info(self) -> dict[str, Any]:
-        """Return `is_success` (bool) and `distance_m` (float) of the present state."""
+        """Return `is_success` (bool), `failure` (str or None) and `distance_m` (float) now."""
         raise NotImplementedError
 
     def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
@@ -138,20 +212,37 @@ class FrankaEnv(gym.Env, EzPickle):
     # ---- Gymnasium
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start an episode; `seed` decides everything that follows. No `options` are known yet."""
+        """Start an episode; `seed` decides everything that follows.
+
+        Raises:
+            ValueError: unknown or impossible `options`; the message names the allowed values.
+            GoalError: no demonstration succeeded from any of the drawn starts.
+        """
         super().reset(seed=seed)
-        if options:
-            raise ValueError(f"`options` must be empty, got the keys {sorted(options)}")
-        self._steps = 0
-        mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:7] = HOME
-        self.sample_task()
-        start = self.get_state()
-        self._goal, self.subgoals = self.make_goal()
-        goals = (self._goal, self.subgoals)
-        self.set_state(start)
-        self._goal, self.subgoals = goals
-        return self._observation(), self._info(self.achieved_goal())
+        self.options = parse_options(
+            options,
+            ("variation", "recorded", "start_position", "object_position", *self.OPTIONS),
+        )
+        drawn = sample_variation(self.split, self.np_random) if self.split else Variation()
+        drawn = drawn.replaced(
+            {
+                name: value
+                for name, value in self._base_variation.to_dict().items()
+                if value != getattr(_PLAIN, name)
+            }
+        )
+        self._use(drawn.replaced(self.options.get("variation", {})))
+        for attempt in range(GOAL_ATTEMPTS):
+            self._begin_episode()
+            try:
+                self.set_up_goal()
+                break
+            except GoalError:
+                if "recorded" in self.options or attempt == GOAL_ATTEMPTS - 1:
+                    raise
+        observation, info = self._observation(), self._info()
+        info["variation"] = self.variation.to_dict()
+        return observation, info
 
     def step(self, action: np.ndarray):
         """Carry out one blocking move.
@@ -161,13 +252,15 @@ class FrankaEnv(gym.Env, EzPickle):
         """
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
-        error = self.arm.move(self._checked_action(action), self.step_s)
+        self.ik_error_m = self.arm.move(self._checked_action(action), self.step_s)
         self._steps += 1
-        achieved = self.achieved_goal()
-        info = self._info(achieved)
-        info["ik_error_m"] = error
-        reward = float(self.compute_reward(achieved, self._goal, info))
-        info["reward_sparse"] = reward
+        subgoal = self.subgoals[self._subgoal]
+        self._subgoal = self.goal_schedule.advance(
+            self._subgoal, self._steps, self.arm.state(), subgoal.state
+        )
+        info = self._info()
+        reward = float(self.compute_reward(self.achieved_goal(), self._goal, info))
+        info |= {"ik_error_m": self.ik_error_m, "reward_sparse": reward}
         return self._observation(), reward, False, False, info
 
     def render(self) -> np.ndarray | None:
@@ -175,10 +268,9 @@ class FrankaEnv(gym.Env, EzPickle):
         return self.frame() if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        """Free the OpenGL context."""
-        if self._frames is not None:
-            self._frames.close()
-            self._frames = None
+        """Free the OpenGL contexts."""
+        for stage in self._stages.values():
+            stage.close()
 
     # ---- beyond Gymnasium
 
@@ -187,89 +279,221 @@ class FrankaEnv(gym.Env, EzPickle):
         """Whether this environment needs pictures at all."""
         return self.obs_mode != "state" or self.render_mode is not None
 
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The MuJoCo model of the present episode, private to this environment."""
+        return self.stage.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The MuJoCo simulation of the present episode."""
+        return self.stage.data
+
+    @property
+    def arm(self) -> Arm:
+        """The arm of the present episode."""
+        return self.stage.arm
+
     def frame(self) -> np.ndarray:
         """Return a new picture of the present state, (Y, X, 3) uint8."""
-        if self._frames is None:
-            raise RuntimeError(
-                "This environment has no renderer: it was closed, or made with "
-                'obs_mode="state" and no render_mode.'
-            )
-        return self._frames.render(self.data)
+        return self._renderer().render(self.data)
+
+    def depth_frame(self) -> np.ndarray:
+        """Return depth along the optical axis in metres, (Y, X) float32, of the present state."""
+        return self._renderer().depth(self.data)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides the future; give it back to `set_state` to branch."""
-        physics = np.zeros(mujoco.mj_stateSize(self.model, _STATE_KIND))
-        mujoco.mj_getState(self.model, self.data, physics, _STATE_KIND)
         return {
-            "physics": physics,
+            "physics": self._physics(),
             "closing": self.arm.closing,
+            "variation": self.variation,
             "steps": self._steps,
+            "subgoal": self._subgoal,
             "goal": self._goal.copy(),
             "subgoals": list(self.subgoals),
+            "schedule": self.goal_schedule,
+            "object_start": self.object_start.copy(),
+            "held_once": self.held_once,
+            "success_once": self._success_once,
+            "ik_error_m": self.ik_error_m,
             "rng": self.np_random.bit_generator.state,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore simulator, controller, goal and random generator from `get_state`."""
-        mujoco.mj_setState(self.model, self.data, state["physics"], _STATE_KIND)
-        mujoco.mj_forward(self.model, self.data)
-        # the solver's warm start is part of the state, and mj_forward has just changed it
-        mujoco.mj_setState(self.model, self.data, state["physics"], _STATE_KIND)
+        """Restore simulator, controller, look, goal and random generator from `get_state`."""
+        self._use(state["variation"])
+        self._set_physics(state["physics"])
         self.arm.closing = state["closing"]
-        self._steps = state["steps"]
+        self._steps, self._subgoal = state["steps"], state["subgoal"]
         self._goal = state["goal"].copy()
-        self.subgoals = list(state["subgoals"])
+        self.subgoals, self.goal_schedule = list(state["subgoals"]), state["schedule"]
+        self.object_start = state["object_start"].copy()
+        self.held_once, self._success_once = state["held_once"], state["success_once"]
+        self.ik_error_m = state["ik_error_m"]
         self.np_random.bit_generator.state = state["rng"]
 
     def object_position(self) -> np.ndarray:
         """Return the object's centre (3,) in metres, base frame."""
-        return self.data.xpos[self._object_body].copy()
+        return self.data.xpos[self.stage.object_body].copy()
+
+    def goal_position(self) -> np.ndarray:
+        """Return the task position (3,) in metres that the episode asks for."""
+        return self._goal.astype(np.float64)
+
+    def object_half_height(self) -> float:
+        """Return the distance in metres from the object's centre to its foot, in its size now."""
+        return self.object_spec.half_height_m * self.variation.object_scale
 
     def object_held(self) -> bool:
         """Return whether both finger pads touch the object."""
-        return self.arm.gripped_body() == self._object_body
+        first, second = self.arm.touched_bodies()
+        return self.stage.object_body in first & second
 
     def object_clearance(self) -> float:
         """Return the height in metres of the object's lowest point above the table."""
-        lowest = np.inf
-        for geom in range(self.model.ngeom):
-            if self.model.geom_bodyid[geom] == self._object_body:
-                rotation = self.data.geom_xmat[geom].reshape(3, 3)
-                extent = self.model.geom_aabb[geom, 3:]
-                lowest = min(lowest, self.data.geom_xpos[geom, 2] - np.abs(rotation[2]) @ extent)
-        return float(lowest)
+        geoms = self.stage.object_geoms
+        rise = np.abs(self.data.geom_xmat[geoms, 6:]) * self.model.geom_aabb[geoms, 3:]
+        return float((self.data.geom_xpos[geoms, 2] - rise.sum(1)).min())
 
     def place_object(self, position: np.ndarray, yaw: float) -> None:
         """Put the object at `position` (3,) in metres, turned by `yaw` rad, without simulating."""
-        start = self._object_qpos
+        start = self.stage.object_qpos
         self.data.qpos[start : start + 3] = position
         self.data.qpos[start + 3 : start + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
         mujoco.mj_forward(self.model, self.data)
 
     def place_arm(self, position: np.ndarray, closedness: float = 0.0, yaw: float = 0.0) -> None:
-        """Put the hand at `position` (3,), pointing down; RuntimeError where it cannot reach."""
-        error = self.arm.place(position, Rotation.from_euler("z", yaw), closedness)
+        """Put the hand at `position` (3,), pointing down; ValueError where it cannot reach."""
+        error = self.arm.place(position, matrix(np.array([0.0, 0.0, yaw])), closedness)
         if error > 2e-3:
-            raise RuntimeError(
+            raise ValueError(
                 f"The arm cannot reach {np.round(position, 3)}: inverse kinematics ends "
                 f"{error * 100:.1f} cm away. Choose a point inside the workspace "
                 f"{WORKSPACE_LOW_M} to {WORKSPACE_HIGH_M} m."
             )
 
-    def subgoal_now(self, steps: int = 0) -> SubGoal:
+    def subgoal_now(self) -> SubGoal:
         """Return a sub-goal that shows the present state."""
         pixels = self.frame() if self.obs_mode != "state" else None
-        return SubGoal(self.arm.state().astype(np.float32), pixels, steps)
+        return SubGoal(self.arm.state().astype(np.float32), pixels)
+
+    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
+        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
+
+        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
+        """
+        action = np.zeros(7, np.float32)
+        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
+        turn = self.arm.state()[3:6]
+        if np.abs(turn).max() > STRAIGHT_RAD:
+            action[3:6] = np.clip(-turn, -MAX_TURN_RAD, MAX_TURN_RAD)
+        action[6] = closing
+        return action
+
+    def keep_clear(self) -> list[np.ndarray]:
+        """Return the places (2,) in metres where no distractor may stand."""
+        return [self.object_position()[:2], self.arm.state()[:2]]
+
+    def set_up_goal(self) -> None:
+        """Decide the episode's goal and its sub-goals; the simulation ends where it started.
+
+        Raises:
+            GoalError: the goal's state is no success of the task.
+        """
+        start = self.get_state()
+        if "recorded" in self.options:
+            self._load_recorded("goal")
+            subgoals = [self.subgoal_now()]
+            start["schedule"] = GoalSchedule(("goal",), (0,), self.goal_schedule.mode)
+        else:
+            subgoals = self.make_goal()
+        self._goal = np.asarray(self.desired_goal(), np.float32)
+        self.held_once |= self.object_held()
+        failure = self.task_info()["failure"]
+        if failure is not None:
+            raise GoalError(
+                f"The goal of {type(self).__name__} with {self.obj!r} shows no success of its own "
+                f"task: {failure}. With `options`, choose other positions or frames; else check "
+                "the object's entry in envs/objects.py."
+            )
+        self.set_state(start | {"goal": self._goal, "subgoals": subgoals})
 
     # ---- internals
 
-    def _active_subgoal(self) -> int:
-        spent = 0
-        for index, subgoal in enumerate(self.subgoals):
-            spent += subgoal.steps
-            if subgoal.steps == 0 or self._steps < spent:
-                return index
-        return len(self.subgoals) - 1
+    def _use(self, variation: Variation) -> None:
+        kind = variation.kind
+        if kind not in self._stages:
+            cameras = self.cameras if self.renders else ()
+            self._stages[kind] = Stage(self.obj, kind, cameras, self.image_size)
+        self.stage, self.variation = self._stages[kind], variation
+        self.stage.show(variation)
+
+    def _begin_episode(self) -> None:
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:7] = HOME
+        self._steps = self._subgoal = 0
+        self.held_once = self._success_once = False
+        self.ik_error_m = 0.0
+        self.goal_schedule = self._schedule
+        if "recorded" in self.options:
+            self._load_recorded("start")
+        else:
+            self.sample_task()
+            self._place_distractors()
+        self.held_once = self.object_held()
+        self.object_start = self.object_position()
+
+    def _place_distractors(self) -> None:
+        things = self.variation.distractors
+        if not things:
+            return
+        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
+        drawn = sample_clear_places(
+            self.np_random, [*self.keep_clear(), *fixed], len(things) - len(fixed)
+        )
+        places = iter(drawn)
+        self.stage.place_distractors(
+            [next(places) if thing.position is None else thing.position for thing in things]
+        )
+        mujoco.mj_forward(self.model, self.data)
+
+    def _load_recorded(self, which: str) -> None:
+        recorded = self.options["recorded"]
+        if not isinstance(recorded, Mapping) or set(recorded) != {"start", "goal"}:
+            raise ValueError(
+                "option `recorded` must be a dict with the keys 'start' and 'goal', two simulator "
+                "states of one recorded episode"
+            )
+        physics = np.asarray(recorded[which], np.float64)
+        size = mujoco.mj_stateSize(self.model, _STATE_KIND)
+        if physics.shape != (size,) or not np.isfinite(physics).all():
+            raise ValueError(
+                f"option `recorded`: {which!r} must be a finite simulator state ({size},) of this "
+                f"scene ({self.obj}, no distractors), got shape {physics.shape}. Record it with "
+                "the same object."
+            )
+        self._set_physics(physics)
+        self.arm.closing = float(np.clip(1.0 - self.data.ctrl[7] / FINGER_TRAVEL_M, 0.0, 1.0))
+
+    def _physics(self) -> np.ndarray:
+        physics = np.zeros(mujoco.mj_stateSize(self.model, _STATE_KIND))
+        mujoco.mj_getState(self.model, self.data, physics, _STATE_KIND)
+        return physics
+
+    def _set_physics(self, physics: np.ndarray) -> None:
+        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
+        mujoco.mj_forward(self.model, self.data)
+        # the solver's warm start is part of the state, and mj_forward has just changed it
+        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
+
+    def _renderer(self):
+        if self.stage.frames is None:
+            raise RuntimeError(
+                "This environment has no renderer: it was closed, or made with "
+                'obs_mode="state" and no render_mode.'
+            )
+        return self.stage.frames
 
     def _action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         high = np.array([self.max_move_m] * 3 + [MAX_TURN_RAD] * 3 + [1.0], np.float32)
@@ -286,10 +510,12 @@ class FrankaEnv(gym.Env, EzPickle):
             "desired_goal": place,
         }
         if self.obs_mode != "state":
+            height, width = self.image_size[0], self.image_size[1] * len(self.cameras)
             found["goal_state"] = state
-            frame = (self.image_size, self.image_size * len(self.cameras), 3)
             for key in ("pixels", "goal_pixels"):
-                found[key] = spaces.Box(0, 255, frame, np.uint8)
+                found[key] = spaces.Box(0, 255, (height, width, 3), np.uint8)
+            if self.depth:
+                found["depth"] = spaces.Box(0.0, MAX_DEPTH_M, (height, width), np.float32)
         return found
 
     def _observation(self) -> dict[str, np.ndarray]:
@@ -299,17 +525,26 @@ class FrankaEnv(gym.Env, EzPickle):
             "desired_goal": self._goal.copy(),
         }
         if self.obs_mode != "state":
-            subgoal = self.subgoals[self._active_subgoal()]
+            subgoal = self.subgoals[self._subgoal]
             observation["goal_state"] = subgoal.state.copy()
             observation["pixels"] = self.frame()
             observation["goal_pixels"] = subgoal.pixels.copy()
+            if self.depth:
+                observation["depth"] = self.depth_frame()
         return observation
 
-    def _info(self, achieved: np.ndarray) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
+        self.held_once = self.held_once or self.object_held()
         info = self.task_info()
-        info["success"] = info["is_success"]
-        info["subgoal"] = self._active_subgoal()
-        info["elapsed_s"] = self._steps * self.step_s
+        success = info["is_success"]
+        self._success_once = self._success_once or success
+        info |= {
+            "success": success,
+            "success_at_end": success,
+            "success_once": self._success_once,
+            "subgoal": self._subgoal,
+            "elapsed_s": self._steps * self.step_s,
+        }
         return info
 
     def _checked_action(self, action: np.ndarray) -> np.ndarray:

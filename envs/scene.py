@@ -1,4 +1,4 @@
-"""The MuJoCo scene: robosuite's Panda and gripper, a table, one object, the cameras.
+"""The MuJoCo scene: robosuite's Panda and gripper, a table, one object, cameras, textures, clutter.
 
 The robot's base stands at the origin, the table's top is the plane z = 0. The end-effector frame
 (site `grip`) sits between the finger pads and is parallel to the base frame when the gripper points
@@ -13,9 +13,11 @@ import functools
 import mujoco
 import numpy as np
 
+from jepa_gym.envs.cameras import CAMERAS, look_at_quat
 from jepa_gym.envs.meshes import visual_meshes
 from jepa_gym.envs.objects import object_spec
 from jepa_gym.envs.robosuite_assets import assets_folder, check_mujoco_version, robosuite_version
+from jepa_gym.envs.textures import TEXTURES, texture
 
 TIMESTEP_S = 1 / 240
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
@@ -28,10 +30,23 @@ FINGER_FORCE_N = 30.0
 HOME = (0.0, 0.02, 0.0, -2.36, 0.0, 2.38, np.pi / 4)
 """Joint angles (rad) with the gripper pointing down above the middle of the workspace."""
 
-CAMERAS = {
-    # position, target (m, base frame), vertical field of view (degrees): DROID's left exterior view
-    "left": ((1.05, 0.66, 0.52), (0.46, -0.02, 0.19), 46.0),
+WALLS = {
+    # name: half sizes (m), position (m), orientation whose local z is the face (textures lie in xy)
+    "floor": ((3, 3, 0.01), (0, 0, -0.7), (1, 0, 0, 0)),
+    "back_wall": ((3, 3, 0.01), (-1.2, 0, 0), (0.5, 0.5, 0.5, 0.5)),
+    "side_wall": ((3, 3, 0.01), (0, -1.6, 0), (0, 0, 0.5**0.5, 0.5**0.5)),
+    "front_wall": ((3, 3, 0.01), (2.2, 0, 0), (0.5, 0.5, -0.5, -0.5)),
+    "near_wall": ((3, 3, 0.01), (0, 1.6, 0), (0.5**0.5, 0.5**0.5, 0, 0)),
 }
+WALL_RGBA = (0.72, 0.76, 0.78, 1.0)
+FLAT_SURFACES = {"table": (3.0, 3.5), "wall": (3.0, 3.0), "unwrapped": (1.0, 1.0)}
+"""What is textured in its local xy plane, or by the coordinates of a mesh -> how often the texture
+repeats along each side; one picture spans 0.4 m of the table and 2 m of a wall."""
+CUBE_SIDE_PX = 64
+"""Objects without texture coordinates are textured as cubes, the same picture from all sides."""
+DISTRACTOR_SLOTS = 3
+PARKED_Z_M = -3.0
+"""Where distractors that are not in use wait, below the floor."""
 WRIST_FOVY_DEG = 70.0
 FINGER_RGBA = (0.12, 0.12, 0.13, 1.0)
 """Dark fingers, as the real hand's rubber pads: their opening must show against table and hand."""
@@ -116,22 +131,6 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float
     )
 
 
-def _look_at(position: np.ndarray, target: np.ndarray, up=(0.0, 0.0, 1.0)) -> list[float]:
-    """Return MuJoCo's `xyaxes` of a camera at `position` that looks at `target`."""
-    forward = np.subtract(target, position)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    above = np.cross(right, forward)
-    return [*right, *(above / np.linalg.norm(above))]
-
-
-def _camera_quat(xyaxes: list[float]) -> np.ndarray:
-    x, y = np.array(xyaxes[:3]), np.array(xyaxes[3:])
-    quat = np.zeros(4)
-    mujoco.mju_mat2Quat(quat, np.stack([x, y, np.cross(x, y)], axis=1).ravel())
-    return quat
-
-
 def _add_world(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
     spec.add_texture(
@@ -154,19 +153,14 @@ def _add_world(spec: mujoco.MjSpec) -> None:
         friction=[1.0, 0.01, 0.0001],
         group=1,
     )
-    for name, size, pos in (
-        ("floor", [3, 3, 0.01], [0, 0, -0.7]),
-        ("back_wall", [0.01, 3, 3], [-1.2, 0, 0]),
-        ("side_wall", [3, 0.01, 3], [0, -1.6, 0]),
-        ("front_wall", [0.01, 3, 3], [2.2, 0, 0]),
-        ("near_wall", [3, 0.01, 3], [0, 1.6, 0]),
-    ):
+    for name, (size, pos, quat) in WALLS.items():
         world.add_geom(
             name=name,
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=size,
             pos=pos,
-            rgba=[0.72, 0.76, 0.78, 1],
+            quat=quat,
+            rgba=WALL_RGBA,
             contype=0,
             conaffinity=0,
             group=1,
@@ -176,9 +170,9 @@ def _add_world(spec: mujoco.MjSpec) -> None:
             name=name, pos=pos, dir=[0.4 - pos[0], -pos[1], -pos[2]], diffuse=[diffuse] * 3,
             specular=[0.1] * 3, castshadow=False,
         )  # fmt: skip
-    for name, (position, target, fovy) in CAMERAS.items():
-        quat = _camera_quat(_look_at(np.array(position), np.array(target)))
-        world.add_camera(name=name, pos=position, quat=quat, fovy=fovy)
+    for name, camera in CAMERAS.items():
+        quat = look_at_quat(camera.position, camera.target)
+        world.add_camera(name=name, pos=camera.position, quat=quat, fovy=camera.fovy_deg)
 
 
 def _add_hand_frame(spec: mujoco.MjSpec) -> None:
@@ -186,15 +180,69 @@ def _add_hand_frame(spec: mujoco.MjSpec) -> None:
     hand = spec.body("gripper_right_gripper")
     hand.add_site(name="grip", pos=[0, 0, 0.097], quat=[0, 0.5**0.5, 0.5**0.5, 0], group=4)
     position, target = np.array([0.0, -0.09, 0.05]), np.array([0.0, 0.0, 0.108])
-    quat = _camera_quat(_look_at(position, target, up=(0.0, 1.0, 0.0)))
+    quat = look_at_quat(position, target, up=(0.0, 1.0, 0.0))
     hand.add_camera(name="wrist", pos=position, quat=quat, fovy=WRIST_FOVY_DEG)
 
 
+def _add_textures(spec: mujoco.MjSpec) -> None:
+    """Add one material per texture and surface; geoms are switched between them at run time."""
+    for name in TEXTURES:
+        picture = texture(name)
+        flat = spec.add_texture(
+            name=f"texture_{name}",
+            type=mujoco.mjtTexture.mjTEXTURE_2D,
+            height=picture.shape[0],
+            width=picture.shape[1],
+            nchannel=3,
+        )
+        flat.data = picture.tobytes()
+        for surface, repeat in FLAT_SURFACES.items():
+            material = spec.add_material(name=f"{surface}_{name}", texrepeat=repeat)
+            material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"texture_{name}"
+        block = picture.shape[0] // CUBE_SIDE_PX
+        side = picture.reshape(CUBE_SIDE_PX, block, CUBE_SIDE_PX, block, 3).mean((1, 3))
+        cube = spec.add_texture(
+            name=f"cube_{name}",
+            type=mujoco.mjtTexture.mjTEXTURE_CUBE,
+            height=6 * CUBE_SIDE_PX,
+            width=CUBE_SIDE_PX,
+            nchannel=3,
+        )
+        cube.data = np.tile(side.astype(np.uint8), (6, 1, 1)).tobytes()
+        material = spec.add_material(name=f"cube_{name}")
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"cube_{name}"
+
+
+def _add_distractors(spec: mujoco.MjSpec) -> None:
+    for slot in range(DISTRACTOR_SLOTS):
+        body = spec.worldbody.add_body(
+            name=f"distractor_{slot}", pos=[0.2 * slot, 0, PARKED_Z_M], gravcomp=1.0
+        )
+        body.add_freejoint(name=f"distractor_{slot}")
+        body.add_geom(
+            name=f"distractor_{slot}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[0.02, 0.02, 0.02],
+            mass=0.06,
+            friction=[1.0, 0.02, 0.002],
+            condim=6,
+            group=1,
+        )
+
+
+SCENE_KINDS = ("plain", "textured", "cluttered")
+"""The default look; the same with all textures at hand; that with distractors as well."""
+
+
 @functools.cache
-def scene_model(obj: str) -> mujoco.MjModel:
+def scene_model(obj: str, kind: str = "plain") -> mujoco.MjModel:
     """Return the compiled scene with the catalogue's object `obj`; one compilation per process.
 
-    Treat the result as read-only: all environments of the process share it.
+    Treat the result as read-only: all environments of the process copy it.
+
+    Args:
+        obj: object of the catalogue.
+        kind: one of `SCENE_KINDS`; a plain scene spends nothing on what variations need.
 
     Raises:
         ValueError: unknown object.
@@ -217,12 +265,14 @@ def scene_model(obj: str) -> mujoco.MjModel:
     spec.stat.center = [0.4, 0, 0.2]
     spec.visual.map.znear = 0.01
     spec.visual.map.zfar = 10.0
-    spec.visual.global_.offwidth = 1024
-    spec.visual.global_.offheight = 1024
     _add_servos(spec)
     _add_world(spec)
     _add_hand_frame(spec)
     body = spec.worldbody.add_body(name="object", pos=[0.5, 0, entry.half_height_m])
     body.add_freejoint(name="object")
-    entry.build(body)
+    entry.build(spec, body)
+    if kind != "plain":
+        _add_textures(spec)
+    if kind == "cluttered":
+        _add_distractors(spec)
     return spec.compile()

@@ -24,16 +24,17 @@ register(
     entry_point="jepa_gym.latent_env:JEPALatentEnv",
     max_episode_steps=10,
 )
-register(
-    id="FrankaReach-v0",
-    entry_point="jepa_gym.envs.reach:FrankaReachEnv",
-    max_episode_steps=10,
-)
-register(
-    id="FrankaGrasp-v0",
-    entry_point="jepa_gym.envs.grasp:FrankaGraspEnv",
-    max_episode_steps=12,
-)
+for _id, _module, _class, _horizon in (
+    ("FrankaReach-v0", "reach", "FrankaReachEnv", 10),
+    ("FrankaGrasp-v0", "grasp", "FrankaGraspEnv", 12),
+    ("FrankaReachWithObject-v0", "reach_with_object", "FrankaReachWithObjectEnv", 10),
+    ("FrankaPickPlace-v0", "pick_place", "FrankaPickPlaceEnv", 18),
+):
+    register(
+        id=_id,
+        entry_point=f"jepa_gym.envs.{_module}:{_class}",
+        max_episode_steps=_horizon,
+    )
 
 
 def __getattr__(name: str) -> Any:

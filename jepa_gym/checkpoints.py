@@ -104,9 +104,11 @@ def write(
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": "pt", "config": text}
-    _replace(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata=metadata))
-    _replace(folder / CONFIG_FILE, lambda path: path.write_text(text))
-    _replace(folder / CARD_FILE, lambda path: path.write_text(render_card(config, tensors, card)))
+    replace_file(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata=metadata))
+    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(text))
+    replace_file(
+        folder / CARD_FILE, lambda path: path.write_text(render_card(config, tensors, card))
+    )
 
 
 def read(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
@@ -182,7 +184,7 @@ def write_starts(folder: Path, starts: StartFrames) -> None:
             np.savez_compressed(file, **arrays, split="held-out")
 
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / STARTS_FILE, save)
+    replace_file(folder / STARTS_FILE, save)
 
 
 def read_starts(folder: Path) -> StartFrames:
@@ -228,8 +230,8 @@ def _items(values: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _replace(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write to a temporary name, then rename."""
+def replace_file(path: Path, save: Callable[[Path], Any]) -> None:
+    """Let `save` write a temporary file beside `path`, then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save(temporary)

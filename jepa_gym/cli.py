@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "posttrain": ("jepa_gym.training.posttrain:main", "train a predictor on a frozen encoder"),
     "train-rl": ("jepa_gym.training.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
+    "camera-sweep": ("jepa_gym.benchmarks.camera_sweep:main", "fit moves seen from other angles"),
 }
 
 

@@ -51,6 +51,15 @@ class FrameSpec:
             _require(value > 0, f"`frame.{name}` must be positive, got {value}")
         _require(len(self.cameras) > 0, "`frame.cameras` must name at least one camera")
 
+    def env_kwargs(self) -> dict[str, Any]:
+        """Return the arguments of `gym.make` that make a Franka environment show such frames."""
+        return {
+            "camera": "+".join(self.cameras),
+            "image_size": (self.height, self.width // len(self.cameras)),
+            "step_s": self.step_s,
+            "max_move_m": self.max_move_m,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:

@@ -112,7 +112,11 @@ class WorldModel(nn.Module):
         """
         size = (self.config.frame.height, self.config.frame.width, 3)
         if frames.ndim != 5 or tuple(frames.shape[2:]) != size:
-            raise ValueError(f"`frames` must be (B, T, {size}), got {tuple(frames.shape)}")
+            raise ValueError(
+                f"`frames` must be (B, T, {size}), got {tuple(frames.shape)}. An environment shows "
+                "what this model saw in training if it is made with "
+                f"gym.make(..., **model.config.frame.env_kwargs()): {self.config.frame.cameras}"
+            )
         flat = frames.flatten(0, 1).to(self.pixel_scale.dtype)
         images = torch.addcmul(self.pixel_shift, flat, self.pixel_scale).permute(0, 3, 1, 2)
         if isinstance(self.encoder, VideoTransformer):

@@ -89,7 +89,7 @@ def record_episode(env: ExplorationEnv, seed: int, steps: int) -> Episode:
         rewards.append(reward)
         success.append(info["is_success"])
         observe()
-    tiled = np.stack(frames).reshape(steps + 1, env.image_size, len(env.cameras), -1, 3)
+    tiled = np.stack(frames).reshape(steps + 1, env.image_size[0], len(env.cameras), -1, 3)
     return Episode(
         frames={name: tiled[:, :, index] for index, name in enumerate(env.cameras)},
         states=np.stack(states),

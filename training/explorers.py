@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jepa_gym.envs.base import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, SubGoal
 from jepa_gym.envs.grasp import GOAL_LIFT_M, FrankaGraspEnv
+from jepa_gym.envs.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.sampling import sample_hand_position, sample_object_place
 
 KINDS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
@@ -38,10 +38,10 @@ class ExplorationEnv(FrankaGraspEnv):
             render_mode="rgb_array",
         )
 
-    def make_goal(self) -> tuple[np.ndarray, list[SubGoal]]:
-        """Return the lifted object, so that rewards mean the same as in `FrankaGrasp-v0`."""
-        lifted = self._rest + [0, 0, 0.04]
-        return lifted.astype(np.float32), [SubGoal(self.arm.state().astype(np.float32), None, 0)]
+    def set_up_goal(self) -> None:
+        """Keep to the task position of `FrankaGrasp-v0`, so that rewards mean the same."""
+        self._goal = self.desired_goal().astype(np.float32)
+        self.subgoals = [self.subgoal_now()]
 
 
 Policy = Callable[[int], np.ndarray]
@@ -149,7 +149,7 @@ def _carry(env: ExplorationEnv, target: np.ndarray) -> np.ndarray:
     offset = target - env.object_position()[:2]
     if np.linalg.norm(offset) > 0.02:
         action[:2] = offset
-        action[2] = (env.object_spec.half_height_m + GOAL_LIFT_M) - env.object_position()[2]
+        action[2] = (env.object_half_height() + GOAL_LIFT_M) - env.object_position()[2]
     elif env.object_clearance() > 0.01:
         action[2] = -min(env.max_move_m, env.object_clearance())
     else:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from jepa_gym import poses
+from jepa_gym.agents.calibration import best_of_grid, one_step_energies
 from jepa_gym.training.dataset import ClipArrays
 from jepa_gym.world_model import WorldModel
 
@@ -42,16 +43,9 @@ class Pairs:
     goal_states: Tensor
     """(P, 7)."""
 
-    def energies(self, model: WorldModel, actions: Tensor, chunk: int = 4) -> Tensor:
+    def energies(self, model: WorldModel, actions: Tensor) -> Tensor:
         """Return the energies (P, S) of candidate actions (P, S, 7) after one imagined step."""
-        energies = []
-        for start in range(0, len(actions), chunk):
-            part = slice(start, start + chunk)
-            future = model.rollout(
-                self.latents[part], self.states[part], actions[part, :, None]
-            )  # (P, S, 1, N, D)
-            energies.append(model.energy(future[:, :, 0], self.goals[part]))
-        return torch.cat(energies)
+        return one_step_energies(model, self.latents, self.states, self.goals, actions)
 
 
 class Landscape:
@@ -200,12 +194,7 @@ def success_energy(model: WorldModel, landscape: Landscape, episodes: int = 40) 
 
 def _best_of_box(model: WorldModel, pairs: Pairs, centre: Tensor, spacing: float) -> Tensor:
     """Return the best (P, 7) of a cubic grid of translations around `centre` (P, 7)."""
-    offsets = (torch.arange(POINTS) - POINTS // 2) * spacing
-    grid = torch.cartesian_prod(offsets, offsets, offsets)  # (S, 3)
-    actions = centre[:, None].repeat(1, len(grid), 1)
-    actions[..., :3] += grid
-    best = pairs.energies(model, actions).argmin(1)
-    return actions[torch.arange(len(best)), best]
+    return best_of_grid(lambda actions: pairs.energies(model, actions), centre, spacing, POINTS)
 
 
 def _far_pairs(states: np.ndarray, context: int) -> list[tuple[int, int, int]]:

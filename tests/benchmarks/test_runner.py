@@ -46,7 +46,7 @@ def test_results_keep_the_order_of_the_jobs(jobs, tmp_path):
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (fail_on_seed_3, r"random on reach box \(image\), seed 3, failed with .* the arm fell off"),
+        (fail_on_seed_3, r"random on reach box \(image\), seed 3 failed with .* the arm fell off"),
         (die_on_seed_3, "BrokenProcessPool"),
     ],
 )

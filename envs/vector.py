@@ -1,0 +1,166 @@
+"""Vector environments: `gym.make_vec(id, num_envs=n)` runs one process per environment.
+
+Gymnasium's `AsyncVectorEnv` does the work. Added here: one thread per process, scripts that need
+no `if __name__ == "__main__":`, and failures that end all processes and keep their message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import AsyncState
+
+AUTORESET_MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP}
+LIBRARY_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Read when NumPy is imported, so they must stand when a process starts. The renderer works in the
+calling thread by itself, see `gl_context.py`."""
+
+DEATH_TIMEOUT_S = 5.0
+"""How long a process that closed its pipe gets to end and leave an exit code."""
+
+
+def __getattr__(name: str) -> Callable[..., FrankaVectorEnv]:
+    """Let `vector_entry_point="jepa_gym.envs.vector:<id>"` name the environment to be made.
+
+    Gymnasium hands a vector entry point no id, only the arguments.
+    """
+    if name in gym.registry:
+        return functools.partial(make_vector, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def make_vector(
+    env_id: str, num_envs: int = 1, *, autoreset_mode: str = "next_step", **kwargs: Any
+) -> FrankaVectorEnv:
+    """Return `num_envs` environments `env_id`, each in a process of its own.
+
+    Args:
+        env_id: a registered id, as for `gym.make`.
+        num_envs: number of processes, at least 1; as many as there are cores, or twice that, is
+            fastest.
+        autoreset_mode: what follows the end of an episode. `"next_step"`: the next `step` ignores
+            the action and returns the reset's observation with reward 0. `"same_step"`: the same
+            `step` returns it, and `info` carries `final_obs` and `final_info`.
+        kwargs: arguments of every environment, `max_episode_steps` among them.
+
+    Raises:
+        ValueError: an argument outside the allowed values, which the message names.
+        RuntimeError: a process ended before it answered.
+    """
+    if not isinstance(num_envs, int) or num_envs < 1:
+        raise ValueError(f"`num_envs` must be an int, 1 or more, got {num_envs!r}")
+    if autoreset_mode not in AUTORESET_MODES:
+        raise ValueError(
+            f"`autoreset_mode` must be one of {tuple(AUTORESET_MODES)}, got {autoreset_mode!r}"
+        )
+    make = functools.partial(gym.make, gym.spec(env_id), **kwargs)
+    return FrankaVectorEnv([make] * num_envs, AUTORESET_MODES[autoreset_mode])
+
+
+@contextlib.contextmanager
+def _clean_start() -> Iterator[None]:
+    """Start processes with one thread per library and without running the user's script again.
+
+    A new process imports the main module, which in a script without a guard would make the
+    environments once more, and in any script loads what no environment needs (torch, say). What the
+    processes do need from it travels inside the pickle. Environment and main module are put back.
+    """
+    before, main = dict(os.environ), sys.modules["__main__"]
+    os.environ.update(LIBRARY_THREADS)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        for name in LIBRARY_THREADS:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+class FrankaVectorEnv(AsyncVectorEnv):
+    """Environments in processes, their observations in shared memory; made by `gym.make_vec`.
+
+    `reset(seed=s)` seeds environment i with s + i, `reset(seed=[...])` each with its own. An error
+    in one environment is raised here with the worker's traceback as a note, after all processes
+    were closed.
+
+    Args:
+        env_fns: one function per environment that makes it.
+        autoreset_mode: Gymnasium's mode.
+
+    Raises:
+        RuntimeError: a process ended before it answered, when made and in every later call.
+    """
+
+    def __init__(
+        self, env_fns: Sequence[Callable[[], gym.Env]], autoreset_mode: AutoresetMode
+    ) -> None:
+        # "spawn": OpenGL contexts do not survive a fork, and every platform has it
+        with _clean_start(), self._deaths_reported():
+            super().__init__(env_fns, context="spawn", autoreset_mode=autoreset_mode)
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options=None):
+        """Start all episodes; `seed` is one int, or a list of one int or None per environment."""
+        with self._deaths_reported():
+            return super().reset(seed=seed, options=options)
+
+    def step(self, actions: np.ndarray):
+        """Step all environments with `actions` (num_envs, 7).
+
+        Raises:
+            ValueError: `actions` has a wrong shape (nothing has happened), or an environment
+                refused its action (all are closed).
+        """
+        actions, shape = np.asarray(actions), self.action_space.shape
+        if actions.shape != shape:
+            raise ValueError(f"`actions` must have shape {shape}, got {actions.shape}")
+        with self._deaths_reported():
+            return super().step(actions)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return the method's result, or the attribute, `name` of every environment."""
+        with self._deaths_reported():
+            return super().call(name, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _deaths_reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            ended = wait([process.sentinel for process in self.processes], timeout=DEATH_TIMEOUT_S)
+            codes = {}
+            for index, process in enumerate(self.processes):
+                if process.sentinel in ended:
+                    process.join(DEATH_TIMEOUT_S)
+                    codes[index] = process.exitcode
+            self._state = AsyncState.DEFAULT  # else `close` waits for answers that never come
+            self.close(terminate=True)
+            raise RuntimeError(
+                f"A process of the vector environment ended without an answer (exit codes by "
+                f"environment: {codes}), and all were closed. Its last words are on stderr; -9 is "
+                "most often a lack of memory: take fewer environments."
+            ) from error
+
+    def _raise_if_errors(self, successes) -> None:
+        failures = [self.error_queue.get() for success in successes if not success]
+        if not failures:
+            return
+        for index, *_ in failures:
+            self.parent_pipes[index].close()
+        self._state = AsyncState.DEFAULT
+        self.close()
+        index, _, error, trace = min(failures, key=lambda failure: failure[0])
+        error.add_note(f"Raised in environment {index}, all were closed. Its traceback:\n{trace}")
+        raise error
