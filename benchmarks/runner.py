@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEEDS = 1_000_000
 """First environment seed of the benchmarks; training data comes from the seeds below it."""
+TASKS = {
+    "reach": "FrankaReach-v0",
+    "grasp": "FrankaGrasp-v0",
+    "reach-with-object": "FrankaReachWithObject-v0",
+    "pick-place": "FrankaPickPlace-v0",
+}
+"""Names of the tasks in tables -> environment ids."""
 GRIPPER_WEIGHT = 1.0
 """Weight of the proprioceptive goal term in the rows "image+gripper"."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -228,7 +235,7 @@ def _environment(task: str, obj: str, env_kwargs: str) -> gym.Env:
     """Return this process's environment of a task and an object."""
     import jepa_gym  # noqa: F401  (registers the environments)
 
-    return gym.make(f"Franka{task.capitalize()}-v0", obj=obj, **json.loads(env_kwargs))
+    return gym.make(TASKS[task], obj=obj, **json.loads(env_kwargs))
 
 
 @functools.cache

@@ -42,8 +42,8 @@ TOUCH: dict = {
     "solmix": 1000.0,
 }
 """Contacts of every object, stiffer than MuJoCo's default and, by `solmix`, in force against the
-softer pads and table too. Where pads hardly sink in, the fingers' own hulls, which lie 0.4 mm
-behind them and are costly to collide, stay off the object."""
+softer pads and table too: what is held creeps less, and the less pads sink in, the less often the
+fingers' own hulls, which lie 0.4 mm behind them and are costly to collide, touch as well."""
 ROUND_SHARE = 0.8
 """Half width along x of the box that stands for something round, as a share of its radius."""
 
@@ -151,7 +151,7 @@ CAN_SIZE_M = (0.05, 0.05, 0.08)
 CEREAL_SIZE_M = (0.072, 0.03, 0.108)
 BREAD_SIZE_M = (0.056, 0.048, 0.056)
 BOTTLE_SIZE_M = (0.0413, 0.0439, 0.12)
-BOTTLE_NECK_HALF_M, BOTTLE_NECK_HEIGHT_M, BOTTLE_BODY_HEIGHT_M = 0.0095, 0.026, 0.06
+BOTTLE_NECK_HALF_M, BOTTLE_NECK_HEIGHT_M, BOTTLE_BODY_HEIGHT_M = (0.014, 0.0095), 0.026, 0.06
 MILK_SIZE_M = (0.036, 0.036, 0.12)
 LEMON_SIZE_M = (0.058, 0.042, 0.042)
 BOWL_RADIUS_M, BOWL_FOOT_M, BOWL_HEIGHT_M = 0.029, 0.016, 0.036
@@ -159,14 +159,18 @@ MUG_RADIUS_M, MUG_HEIGHT_M, MUG_HANDLE_M = 0.027, 0.07, 0.017
 
 
 def _bottle(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
-    """A bottle: body, shoulder and neck; the neck's box reaches down into the shoulder."""
+    """A bottle: body, shoulder and neck.
+
+    The neck's box reaches down into the shoulder, and is wider along x than the neck that is seen,
+    so that the pads need not meet it to the millimetre.
+    """
     add_robosuite_mesh(spec, body, "bottle", "glass", BOTTLE_SIZE_M)
     x, y, z = np.asarray(BOTTLE_SIZE_M) / 2
     wide, high, neck = BOTTLE_BODY_HEIGHT_M / 2, BOTTLE_NECK_HEIGHT_M / 2, BOTTLE_NECK_HALF_M
     shoulder = z - wide - high
     _add_solid(body, "core", (ROUND_SHARE * x, ROUND_SHARE * y, wide), 0.08, (0, 0, wide - z))
-    _add_solid(body, "shoulder", (0.013, 0.013, shoulder), 0.01, (0, 0, 2 * wide + shoulder - z))
-    _add_solid(body, "neck", (neck, neck, high), 0.01, (0, 0, z - high))
+    _add_solid(body, "shoulder", (0.014, 0.013, shoulder), 0.01, (0, 0, 2 * wide + shoulder - z))
+    _add_solid(body, "neck", (*neck, high), 0.01, (0, 0, z - high))
 
 
 def _milk(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:

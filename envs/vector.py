@@ -24,7 +24,6 @@ AUTORESET_MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetM
 LIBRARY_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Read when NumPy is imported, so they must stand when a process starts. The renderer works in the
 calling thread by itself, see `gl_context.py`."""
-
 DEATH_TIMEOUT_S = 5.0
 """How long a process that closed its pipe gets to end and leave an exit code."""
 
@@ -46,8 +45,7 @@ def make_vector(
 
     Args:
         env_id: a registered id, as for `gym.make`.
-        num_envs: number of processes, at least 1; as many as there are cores, or twice that, is
-            fastest.
+        num_envs: number of processes, at least 1; as many as there are cores is fastest.
         autoreset_mode: what follows the end of an episode. `"next_step"`: the next `step` ignores
             the action and returns the reset's observation with reward 0. `"same_step"`: the same
             `step` returns it, and `info` carries `final_obs` and `final_info`.

@@ -33,6 +33,7 @@ for _id, _module, _class, _horizon in (
     register(
         id=_id,
         entry_point=f"jepa_gym.envs.{_module}:{_class}",
+        vector_entry_point=f"jepa_gym.envs.vector:{_id}",
         max_episode_steps=_horizon,
     )
 

@@ -156,4 +156,5 @@ print(*(name for name in gymnasium.registry if name.startswith(("JEPA", "Franka"
 """
     code = code.format(packages=PROJECT["tool"]["setuptools"]["packages"], site=str(tmp_path))
     ids = run_python(code, cwd="/", PYTHONPATH=str(tmp_path)).split()
-    assert set(ids) == {"JEPALatent-v0", "FrankaReach-v0", "FrankaGrasp-v0"}
+    tasks = ("Reach", "Grasp", "ReachWithObject", "PickPlace")
+    assert set(ids) == {"JEPALatent-v0", *(f"Franka{task}-v0" for task in tasks)}

@@ -34,6 +34,7 @@ class ExplorationEnv(FrankaGraspEnv):
             image_size=image_size,
             step_s=step_s,
             max_move_m=max_move_m,
+            goal_source="random",  # one sub-goal, which is never shown
             clip_actions=True,
             render_mode="rgb_array",
         )

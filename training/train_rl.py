@@ -20,7 +20,9 @@ class TrainRLConfig:
 
     output: Path
     """Zip file for the policy."""
-    env_id: Literal["FrankaReach-v0", "FrankaGrasp-v0"] = "FrankaReach-v0"
+    env_id: Literal[
+        "FrankaReach-v0", "FrankaGrasp-v0", "FrankaReachWithObject-v0", "FrankaPickPlace-v0"
+    ] = "FrankaReach-v0"
     """Task."""
     obj: str = "box"
     """Object of the catalogue."""

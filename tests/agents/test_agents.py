@@ -87,6 +87,42 @@ def test_scripted_asks_the_environment():
         make_agent("scripted", env=gym.make("CartPole-v1"))
 
 
+def test_smooth_noise_remembers_stays_in_bounds_and_starts_afresh():
+    agent = make_agent("smooth-noise", action_space=SPACE, memory=0.9, spread=0.3, seed=1)
+    many = {"observation": np.zeros((2000, 7), np.float32)}
+    first, memory = agent.predict(many)
+    second, memory = agent.predict(many, memory)
+    third, _ = agent.predict(many, memory, episode_start=np.arange(2000) < 1000)
+    assert all(SPACE.contains(action) for action in third)
+    for actions in (first, second, third):
+        np.testing.assert_allclose(actions.std(axis=0), 0.3 * SPACE.high, rtol=0.1)
+    correlation = [np.corrcoef(first[:, i], second[:, i])[0, 1] for i in range(7)]
+    np.testing.assert_allclose(correlation, 0.9, atol=0.03)
+    restarted = [np.corrcoef(second[:1000, i], third[:1000, i])[0, 1] for i in range(7)]
+    np.testing.assert_allclose(restarted, 0, atol=0.12)
+    again = make_agent("smooth-noise", action_space=SPACE, memory=0.9, spread=0.3, seed=1)
+    np.testing.assert_array_equal(first, again.predict(many)[0])
+    with pytest.raises(ValueError, match="memory"):
+        make_agent("smooth-noise", action_space=SPACE, memory=1.0)
+    with pytest.raises(ValueError, match="spread"):
+        make_agent("smooth-noise", action_space=SPACE, spread=0.0)
+
+
+def test_noisy_expert_disturbs_the_expert_within_bounds():
+    agent = make_agent("scripted-noisy", env=ExpertEnv(), noise_m=0.01, mistake_rate=0.25, seed=2)
+    actions = np.stack([agent.predict(OBSERVATION)[0] for _ in range(800)])
+    assert all(SPACE.contains(action) for action in actions)
+    kept = np.isclose(actions[:, 6], 0.05)
+    assert 0.7 < kept.mean() < 0.8
+    assert 0.008 < (actions[kept, :3] - 0.05).std() < 0.011
+    assert np.abs(actions[~kept][:, 3:6]).max() == 0
+    exact = make_agent("scripted-noisy", env=ExpertEnv(), noise_m=0.0, mistake_rate=0.0)
+    np.testing.assert_array_equal(exact.predict(OBSERVATION)[0], np.full(7, 0.05, np.float32))
+    for wrong in ({"noise_m": 1.0}, {"mistake_rate": 2.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            make_agent("scripted-noisy", env=ExpertEnv(), **wrong)
+
+
 @pytest.mark.parametrize(
     ("observation", "start", "error", "message"),
     [
