@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium as gym
 import mujoco
 import numpy as np
-from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
 from jepa_gym.envs.arm import FINGER_TRAVEL_M, Arm, matrix
@@ -19,20 +18,16 @@ from jepa_gym.envs.rendering import parse_cameras, parse_size
 from jepa_gym.envs.sampling import sample_clear_places
 from jepa_gym.envs.scene import HOME
 from jepa_gym.envs.schedule import GoalSchedule
+from jepa_gym.envs.spaces import MAX_TURN_RAD, action_space, checked_action, observation_space
 from jepa_gym.envs.stage import Stage
 from jepa_gym.envs.variations import SPLITS, Variation, sample_variation, split_objects
 
-MAX_TURN_RAD = 0.3
-REACH_M = 2.0
-"""Bound of every position in the observation space; the arm reaches 0.86 m."""
-MAX_DEPTH_M = 10.0
 OBS_MODES = ("both", "pixels", "state")
 GOAL_SOURCES = ("expert", "random")
 GOAL_ATTEMPTS = 20
 STRAIGHT_RAD = 0.03
 """Turn of the hand that an expert does not mind."""
 _PLAIN = Variation()
-_STATE_KIND = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,9 @@ class FrankaEnv(gym.Env, EzPickle):
         self._base_variation = Variation().replaced(variation or {})
         self._stages: dict[str, Stage] = {}
         self._use(self._base_variation)
-        self.action_space = spaces.Box(*self._action_bounds())
-        self.observation_space = spaces.Dict(self._observation_spaces())
+        self.action_space = action_space(self.max_move_m)
+        frame = (self.image_size[0], self.image_size[1] * len(self.cameras))
+        self.observation_space = observation_space(frame if obs_mode != "state" else None, depth)
         self.options: dict[str, Any] = {}
         self.subgoals: list[SubGoal] = []
         self._goal = np.zeros(3, np.float32)
@@ -252,7 +248,9 @@ class FrankaEnv(gym.Env, EzPickle):
         """
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
-        self.ik_error_m = self.arm.move(self._checked_action(action), self.step_s)
+        self.ik_error_m = self.arm.move(
+            checked_action(action, self.action_space, self.clip_actions), self.step_s
+        )
         self._steps += 1
         subgoal = self.subgoals[self._subgoal]
         self._subgoal = self.goal_schedule.advance(
@@ -305,7 +303,7 @@ class FrankaEnv(gym.Env, EzPickle):
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides the future; give it back to `set_state` to branch."""
         return {
-            "physics": self._physics(),
+            "physics": self.stage.physics(),
             "closing": self.arm.closing,
             "variation": self.variation,
             "steps": self._steps,
@@ -323,7 +321,7 @@ class FrankaEnv(gym.Env, EzPickle):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore simulator, controller, look, goal and random generator from `get_state`."""
         self._use(state["variation"])
-        self._set_physics(state["physics"])
+        self.stage.set_physics(state["physics"])
         self.arm.closing = state["closing"]
         self._steps, self._subgoal = state["steps"], state["subgoal"]
         self._goal = state["goal"].copy()
@@ -335,7 +333,7 @@ class FrankaEnv(gym.Env, EzPickle):
 
     def object_position(self) -> np.ndarray:
         """Return the object's centre (3,) in metres, base frame."""
-        return self.data.xpos[self.stage.object_body].copy()
+        return self.stage.object_position()
 
     def goal_position(self) -> np.ndarray:
         """Return the task position (3,) in metres that the episode asks for."""
@@ -347,20 +345,15 @@ class FrankaEnv(gym.Env, EzPickle):
 
     def object_held(self) -> bool:
         """Return whether both finger pads touch the object."""
-        first, second = self.arm.touched_bodies()
-        return self.stage.object_body in first & second
+        return self.stage.object_held()
 
     def object_clearance(self) -> float:
         """Return the height in metres of the object's lowest point above the table."""
-        geoms = self.stage.object_geoms
-        rise = np.abs(self.data.geom_xmat[geoms, 6:]) * self.model.geom_aabb[geoms, 3:]
-        return float((self.data.geom_xpos[geoms, 2] - rise.sum(1)).min())
+        return self.stage.object_clearance()
 
     def place_object(self, position: np.ndarray, yaw: float) -> None:
         """Put the object at `position` (3,) in metres, turned by `yaw` rad, without simulating."""
-        start = self.stage.object_qpos
-        self.data.qpos[start : start + 3] = position
-        self.data.qpos[start + 3 : start + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        self.stage.place_object(position, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
         mujoco.mj_forward(self.model, self.data)
 
     def place_arm(self, position: np.ndarray, closedness: float = 0.0, yaw: float = 0.0) -> None:
@@ -465,27 +458,8 @@ class FrankaEnv(gym.Env, EzPickle):
                 "option `recorded` must be a dict with the keys 'start' and 'goal', two simulator "
                 "states of one recorded episode"
             )
-        physics = np.asarray(recorded[which], np.float64)
-        size = mujoco.mj_stateSize(self.model, _STATE_KIND)
-        if physics.shape != (size,) or not np.isfinite(physics).all():
-            raise ValueError(
-                f"option `recorded`: {which!r} must be a finite simulator state ({size},) of this "
-                f"scene ({self.obj}, no distractors), got shape {physics.shape}. Record it with "
-                "the same object."
-            )
-        self._set_physics(physics)
+        self.stage.set_physics(np.asarray(recorded[which], np.float64))
         self.arm.closing = float(np.clip(1.0 - self.data.ctrl[7] / FINGER_TRAVEL_M, 0.0, 1.0))
-
-    def _physics(self) -> np.ndarray:
-        physics = np.zeros(mujoco.mj_stateSize(self.model, _STATE_KIND))
-        mujoco.mj_getState(self.model, self.data, physics, _STATE_KIND)
-        return physics
-
-    def _set_physics(self, physics: np.ndarray) -> None:
-        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
-        mujoco.mj_forward(self.model, self.data)
-        # the solver's warm start is part of the state, and mj_forward has just changed it
-        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
 
     def _renderer(self):
         if self.stage.frames is None:
@@ -494,29 +468,6 @@ class FrankaEnv(gym.Env, EzPickle):
                 'obs_mode="state" and no render_mode.'
             )
         return self.stage.frames
-
-    def _action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        high = np.array([self.max_move_m] * 3 + [MAX_TURN_RAD] * 3 + [1.0], np.float32)
-        return -high, high
-
-    def _observation_spaces(self) -> dict[str, spaces.Space]:
-        state_high = np.array([REACH_M] * 3 + [np.pi] * 3 + [1.0], np.float32)
-        state_low = -state_high * [1, 1, 1, 1, 1, 1, 0]
-        state = spaces.Box(state_low.astype(np.float32), state_high, dtype=np.float32)
-        place = spaces.Box(-REACH_M, REACH_M, (3,), np.float32)
-        found: dict[str, spaces.Space] = {
-            "observation": state,
-            "achieved_goal": place,
-            "desired_goal": place,
-        }
-        if self.obs_mode != "state":
-            height, width = self.image_size[0], self.image_size[1] * len(self.cameras)
-            found["goal_state"] = state
-            for key in ("pixels", "goal_pixels"):
-                found[key] = spaces.Box(0, 255, (height, width, 3), np.uint8)
-            if self.depth:
-                found["depth"] = spaces.Box(0.0, MAX_DEPTH_M, (height, width), np.float32)
-        return found
 
     def _observation(self) -> dict[str, np.ndarray]:
         observation = {
@@ -546,24 +497,3 @@ class FrankaEnv(gym.Env, EzPickle):
             "elapsed_s": self._steps * self.step_s,
         }
         return info
-
-    def _checked_action(self, action: np.ndarray) -> np.ndarray:
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (7,):
-            raise ValueError(
-                "`action` must have shape (7,): dx dy dz (m), three Euler angles (rad), "
-                f"change of closedness; got shape {action.shape}"
-            )
-        if not np.isfinite(action).all():
-            raise ValueError(f"`action` must be finite, got {action}")
-        low, high = self.action_space.low, self.action_space.high
-        if self.clip_actions:
-            return np.clip(action, low, high)
-        outside = (action < low - 1e-6) | (action > high + 1e-6)
-        if outside.any():
-            raise ValueError(
-                f"`action` {np.round(action, 4)} is outside the bounds +-{high} at index "
-                f"{np.flatnonzero(outside).tolist()}. Clip it, or make the environment with "
-                "clip_actions=True."
-            )
-        return action

@@ -35,21 +35,12 @@ class ObjectTaskEnv(FrankaEnv):
 
     def object_upright(self) -> bool:
         """Return whether the object stands on its foot, or need not."""
-        axis = self.data.xmat[self.stage.object_body].reshape(3, 3)[2, 2]
-        return bool(axis >= UPRIGHT_COSINE) or not self.object_spec.upright
-
-    def object_released(self) -> bool:
-        """Return whether neither finger pad touches the object."""
-        first, second = self.arm.touched_bodies()
-        return self.stage.object_body not in first | second
+        return not self.object_spec.upright or self.stage.object_tilt_cosine() >= UPRIGHT_COSINE
 
     def object_at_rest(self) -> bool:
         """Return whether the object moves slower than 3 cm/s and turns slower than 0.5 rad/s."""
-        start = self.stage.object_dof
-        velocity = self.data.qvel[start : start + 6]
-        return bool(
-            np.linalg.norm(velocity[:3]) <= REST_M_S and np.linalg.norm(velocity[3:]) <= REST_RAD_S
-        )
+        speed, turning = self.stage.object_velocity()
+        return speed <= REST_M_S and turning <= REST_RAD_S
 
     def object_out_of_reach(self) -> bool:
         """Return whether the object fell off the table or lies where the arm cannot grasp it."""
@@ -87,7 +78,7 @@ class ObjectTaskEnv(FrankaEnv):
         Raises:
             GoalError: the arm cannot reach the position.
         """
-        data, start = self.data, self.stage.object_qpos
+        data = self.data
         hand = data.site("grip")
         before = hand.xmat.reshape(3, 3)
         offset = before.T @ (self.object_position() - hand.xpos)
@@ -99,8 +90,7 @@ class ObjectTaskEnv(FrankaEnv):
         after = hand.xmat.reshape(3, 3)
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, (after @ turn).ravel())
-        data.qpos[start : start + 3] = hand.xpos + after @ offset
-        data.qpos[start + 3 : start + 7] = quat
+        self.stage.place_object(hand.xpos + after @ offset, quat)
         self.arm.settle(SETTLE_S)
 
     # ---- the expert

@@ -116,7 +116,7 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
     def _failure(self, distance: float) -> str | None:
         if self.object_out_of_reach():
             return "out of reach"
-        near, released = distance <= SUCCESS_M, self.object_released()
+        near, released = distance <= SUCCESS_M, self.stage.object_released()
         if not released:
             return (
                 "not released" if near else "not reached" if self.object_held() else "not grasped"

@@ -53,6 +53,7 @@ _GEOM_TYPES = {
     "ellipsoid": mujoco.mjtGeom.mjGEOM_ELLIPSOID,
     "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
 }
+_STATE_KIND = mujoco.mjtState.mjSTATE_INTEGRATION
 _LAMP_CENTRE = np.array([0.4, 0.0])
 
 
@@ -69,7 +70,7 @@ class Stage:
     def __init__(
         self, obj: str, kind: str, cameras: tuple[str, ...], size_px: tuple[int, int]
     ) -> None:
-        self.kind = kind
+        self.obj, self.kind = obj, kind
         self._reference = scene_model(obj, kind)
         self.model = copy.copy(self._reference)
         self.data = mujoco.MjData(self.model)
@@ -78,8 +79,9 @@ class Stage:
         self.object_body = self.model.body("object").id
         self.object_qpos = self.model.joint("object").qposadr[0]
         self.object_dof = self.model.joint("object").dofadr[0]
-        self.object_geoms = np.flatnonzero(self.model.geom_bodyid == self.object_body)
-        self._visible = self.object_geoms[self.model.geom_group[self.object_geoms] == 1]
+        geoms = np.flatnonzero(self.model.geom_bodyid == self.object_body)
+        self._visible = geoms[self.model.geom_group[geoms] == 1]
+        self._solid = geoms[self.model.geom_contype[geoms] != 0]
         self._variation = Variation()
 
     def close(self) -> None:
@@ -87,6 +89,65 @@ class Stage:
         if self.frames is not None:
             self.frames.close()
             self.frames = None
+
+    def physics(self) -> np.ndarray:
+        """Return the simulator's state (n,) float64, the solver's warm start included."""
+        physics = np.zeros(mujoco.mj_stateSize(self.model, _STATE_KIND))
+        mujoco.mj_getState(self.model, self.data, physics, _STATE_KIND)
+        return physics
+
+    def set_physics(self, physics: np.ndarray) -> None:
+        """Restore a simulator state (n,).
+
+        Raises:
+            ValueError: it is not finite or belongs to another scene.
+        """
+        size = mujoco.mj_stateSize(self.model, _STATE_KIND)
+        if np.shape(physics) != (size,) or not np.isfinite(physics).all():
+            raise ValueError(
+                f"a simulator state of this scene ({self.obj}, {self.kind}) must be finite and "
+                f"have shape ({size},), got {np.shape(physics)}. Record it with the same object, "
+                "without distractors."
+            )
+        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
+        mujoco.mj_forward(self.model, self.data)
+        # the solver's warm start is part of the state, and mj_forward has just changed it
+        mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
+
+    def object_position(self) -> np.ndarray:
+        """Return the object's centre (3,) in metres, base frame."""
+        return self.data.xpos[self.object_body].copy()
+
+    def object_clearance(self) -> float:
+        """Return the height in metres of the object's lowest point above the table."""
+        geoms = self._solid  # boxes, so that extents along the axes are exact
+        rise = np.abs(self.data.geom_xmat[geoms, 6:]) * self.model.geom_size[geoms]
+        return float((self.data.geom_xpos[geoms, 2] - rise.sum(1)).min())
+
+    def object_held(self) -> bool:
+        """Return whether both finger pads touch the object."""
+        first, second = self.arm.touched_bodies()
+        return self.object_body in first & second
+
+    def object_released(self) -> bool:
+        """Return whether neither finger pad touches the object."""
+        first, second = self.arm.touched_bodies()
+        return self.object_body not in first | second
+
+    def object_tilt_cosine(self) -> float:
+        """Return the cosine of the angle between the object's axis and the vertical."""
+        return float(self.data.xmat[self.object_body, 8])
+
+    def object_velocity(self) -> tuple[float, float]:
+        """Return the object's speed in m/s and its turning rate in rad/s."""
+        velocity = self.data.qvel[self.object_dof : self.object_dof + 6]
+        return float(np.linalg.norm(velocity[:3])), float(np.linalg.norm(velocity[3:]))
+
+    def place_object(self, position: np.ndarray, quat: np.ndarray) -> None:
+        """Put the object at `position` (3,) m with orientation `quat` (4,), without simulating."""
+        start = self.object_qpos
+        self.data.qpos[start : start + 3] = position
+        self.data.qpos[start + 3 : start + 7] = quat
 
     def show(self, variation: Variation) -> None:
         """Make the scene look like `variation`; resets the simulation if sizes change."""

@@ -71,7 +71,7 @@ def test_pick_and_place_names_what_is_missing(make):
     assert env.task_info()["failure"] in ("dropped", "toppled")
     env.set_state(carried)
     until(env, lambda: env.task_info()["distance_m"] < 0.02 and env.object_clearance() < 0.01)
-    if not env.object_released():
+    if not env.stage.object_released():
         assert env.task_info()["failure"] == "not released"
     until(env, lambda: env.task_info()["is_success"])
     goal = env.goal_position()
