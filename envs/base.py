@@ -11,23 +11,18 @@ import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
-from jepa_gym.envs.arm import FINGER_TRAVEL_M, Arm, matrix
-from jepa_gym.envs.objects import object_spec
-from jepa_gym.envs.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, parse_options
+from jepa_gym.envs.arm import FINGER_TRAVEL_M
+from jepa_gym.envs.options import parse_options
 from jepa_gym.envs.rendering import parse_cameras, parse_size
-from jepa_gym.envs.sampling import sample_clear_places
 from jepa_gym.envs.scene import HOME
 from jepa_gym.envs.schedule import GoalSchedule
-from jepa_gym.envs.spaces import MAX_TURN_RAD, action_space, checked_action, observation_space
-from jepa_gym.envs.stage import Stage
+from jepa_gym.envs.spaces import action_space, checked_action, observation_space
 from jepa_gym.envs.variations import SPLITS, Variation, sample_variation, split_objects
+from jepa_gym.envs.workbench import Workbench
 
 OBS_MODES = ("both", "pixels", "state")
 GOAL_SOURCES = ("expert", "random")
 GOAL_ATTEMPTS = 20
-STRAIGHT_RAD = 0.03
-"""Turn of the hand that an expert does not mind."""
-_PLAIN = Variation()
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class GoalError(RuntimeError):
     """The simulated demonstration did not end in success, so there is no consistent goal image."""
 
 
-class FrankaEnv(gym.Env, EzPickle):
+class FrankaEnv(Workbench, gym.Env, EzPickle):
     """A Franka Panda at a table with one object: image goals, strict success, blocking moves.
 
     ## Action space
@@ -136,26 +131,25 @@ class FrankaEnv(gym.Env, EzPickle):
             raise ValueError(f"`max_move_m` must be in [0.005, 0.2] metres, got {max_move_m!r}")
         if depth and obs_mode == "state":
             raise ValueError('`depth` needs pictures: obs_mode="both" or "pixels"')
-        self.obj, self.object_spec = obj, object_spec(obj)
         if split is not None and obj not in split_objects(split):
             raise ValueError(
                 f"the split {split!r} has the objects {split_objects(split)}, got obj={obj!r}"
             )
         self.obs_mode, self.depth, self.render_mode = obs_mode, depth, render_mode
+        size, views = parse_size(image_size), parse_cameras(camera)
+        Workbench.__init__(self, obj, views, size, renders=self.renders)
+        self._fixed = dict(variation or {})
+        self.use(Variation().replaced(self._fixed))
         self.split, self.goal_source = split, goal_source
         self.step_s, self.max_move_m = float(step_s), float(max_move_m)
         self.clip_actions = clip_actions
-        self.cameras, self.image_size = parse_cameras(camera), parse_size(image_size)
         names = self.SCHEDULE if goal_source == "expert" else {"goal": 0}
         self._schedule = GoalSchedule(tuple(names), tuple(names.values()), goal_schedule)
         self.goal_schedule = self._schedule
         self.metadata = self.metadata | {"render_fps": 1 / self.step_s}
-        self._base_variation = Variation().replaced(variation or {})
-        self._stages: dict[str, Stage] = {}
-        self._use(self._base_variation)
         self.action_space = action_space(self.max_move_m)
-        frame = (self.image_size[0], self.image_size[1] * len(self.cameras))
-        self.observation_space = observation_space(frame if obs_mode != "state" else None, depth)
+        frame = None if obs_mode == "state" else (size[0], size[1] * len(views))
+        self.observation_space = observation_space(frame, depth)
         self.options: dict[str, Any] = {}
         self.subgoals: list[SubGoal] = []
         self._goal = np.zeros(3, np.float32)
@@ -220,14 +214,8 @@ class FrankaEnv(gym.Env, EzPickle):
             ("variation", "recorded", "start_position", "object_position", *self.OPTIONS),
         )
         drawn = sample_variation(self.split, self.np_random) if self.split else Variation()
-        drawn = drawn.replaced(
-            {
-                name: value
-                for name, value in self._base_variation.to_dict().items()
-                if value != getattr(_PLAIN, name)
-            }
-        )
-        self._use(drawn.replaced(self.options.get("variation", {})))
+        given = self.options.get("variation", {})
+        self.use(drawn.replaced(self._fixed).replaced(given))
         for attempt in range(GOAL_ATTEMPTS):
             self._begin_episode()
             try:
@@ -265,40 +253,12 @@ class FrankaEnv(gym.Env, EzPickle):
         """Return the present frame (Y, X, 3) uint8 if made with `render_mode="rgb_array"`."""
         return self.frame() if self.render_mode == "rgb_array" else None
 
-    def close(self) -> None:
-        """Free the OpenGL contexts."""
-        for stage in self._stages.values():
-            stage.close()
-
     # ---- beyond Gymnasium
 
     @property
     def renders(self) -> bool:
         """Whether this environment needs pictures at all."""
         return self.obs_mode != "state" or self.render_mode is not None
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        """The MuJoCo model of the present episode, private to this environment."""
-        return self.stage.model
-
-    @property
-    def data(self) -> mujoco.MjData:
-        """The MuJoCo simulation of the present episode."""
-        return self.stage.data
-
-    @property
-    def arm(self) -> Arm:
-        """The arm of the present episode."""
-        return self.stage.arm
-
-    def frame(self) -> np.ndarray:
-        """Return a new picture of the present state, (Y, X, 3) uint8."""
-        return self._renderer().render(self.data)
-
-    def depth_frame(self) -> np.ndarray:
-        """Return depth along the optical axis in metres, (Y, X) float32, of the present state."""
-        return self._renderer().depth(self.data)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides the future; give it back to `set_state` to branch."""
@@ -320,7 +280,7 @@ class FrankaEnv(gym.Env, EzPickle):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore simulator, controller, look, goal and random generator from `get_state`."""
-        self._use(state["variation"])
+        self.use(state["variation"])
         self.stage.set_physics(state["physics"])
         self.arm.closing = state["closing"]
         self._steps, self._subgoal = state["steps"], state["subgoal"]
@@ -331,58 +291,14 @@ class FrankaEnv(gym.Env, EzPickle):
         self.ik_error_m = state["ik_error_m"]
         self.np_random.bit_generator.state = state["rng"]
 
-    def object_position(self) -> np.ndarray:
-        """Return the object's centre (3,) in metres, base frame."""
-        return self.stage.object_position()
-
     def goal_position(self) -> np.ndarray:
         """Return the task position (3,) in metres that the episode asks for."""
         return self._goal.astype(np.float64)
-
-    def object_half_height(self) -> float:
-        """Return the distance in metres from the object's centre to its foot, in its size now."""
-        return self.object_spec.half_height_m * self.variation.object_scale
-
-    def object_held(self) -> bool:
-        """Return whether both finger pads touch the object."""
-        return self.stage.object_held()
-
-    def object_clearance(self) -> float:
-        """Return the height in metres of the object's lowest point above the table."""
-        return self.stage.object_clearance()
-
-    def place_object(self, position: np.ndarray, yaw: float) -> None:
-        """Put the object at `position` (3,) in metres, turned by `yaw` rad, without simulating."""
-        self.stage.place_object(position, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
-        mujoco.mj_forward(self.model, self.data)
-
-    def place_arm(self, position: np.ndarray, closedness: float = 0.0, yaw: float = 0.0) -> None:
-        """Put the hand at `position` (3,), pointing down; ValueError where it cannot reach."""
-        error = self.arm.place(position, matrix(np.array([0.0, 0.0, yaw])), closedness)
-        if error > 2e-3:
-            raise ValueError(
-                f"The arm cannot reach {np.round(position, 3)}: inverse kinematics ends "
-                f"{error * 100:.1f} cm away. Choose a point inside the workspace "
-                f"{WORKSPACE_LOW_M} to {WORKSPACE_HIGH_M} m."
-            )
 
     def subgoal_now(self) -> SubGoal:
         """Return a sub-goal that shows the present state."""
         pixels = self.frame() if self.obs_mode != "state" else None
         return SubGoal(self.arm.state().astype(np.float32), pixels)
-
-    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
-        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
-
-        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
-        """
-        action = np.zeros(7, np.float32)
-        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
-        turn = self.arm.state()[3:6]
-        if np.abs(turn).max() > STRAIGHT_RAD:
-            action[3:6] = np.clip(-turn, -MAX_TURN_RAD, MAX_TURN_RAD)
-        action[6] = closing
-        return action
 
     def keep_clear(self) -> list[np.ndarray]:
         """Return the places (2,) in metres where no distractor may stand."""
@@ -414,14 +330,6 @@ class FrankaEnv(gym.Env, EzPickle):
 
     # ---- internals
 
-    def _use(self, variation: Variation) -> None:
-        kind = variation.kind
-        if kind not in self._stages:
-            cameras = self.cameras if self.renders else ()
-            self._stages[kind] = Stage(self.obj, kind, cameras, self.image_size)
-        self.stage, self.variation = self._stages[kind], variation
-        self.stage.show(variation)
-
     def _begin_episode(self) -> None:
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:7] = HOME
@@ -433,23 +341,9 @@ class FrankaEnv(gym.Env, EzPickle):
             self._load_recorded("start")
         else:
             self.sample_task()
-            self._place_distractors()
+            self.place_distractors(self.keep_clear(), self.np_random)
         self.held_once = self.object_held()
         self.object_start = self.object_position()
-
-    def _place_distractors(self) -> None:
-        things = self.variation.distractors
-        if not things:
-            return
-        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
-        drawn = sample_clear_places(
-            self.np_random, [*self.keep_clear(), *fixed], len(things) - len(fixed)
-        )
-        places = iter(drawn)
-        self.stage.place_distractors(
-            [next(places) if thing.position is None else thing.position for thing in things]
-        )
-        mujoco.mj_forward(self.model, self.data)
 
     def _load_recorded(self, which: str) -> None:
         recorded = self.options["recorded"]
@@ -460,14 +354,6 @@ class FrankaEnv(gym.Env, EzPickle):
             )
         self.stage.set_physics(np.asarray(recorded[which], np.float64))
         self.arm.closing = float(np.clip(1.0 - self.data.ctrl[7] / FINGER_TRAVEL_M, 0.0, 1.0))
-
-    def _renderer(self):
-        if self.stage.frames is None:
-            raise RuntimeError(
-                "This environment has no renderer: it was closed, or made with "
-                'obs_mode="state" and no render_mode.'
-            )
-        return self.stage.frames
 
     def _observation(self) -> dict[str, np.ndarray]:
         observation = {
