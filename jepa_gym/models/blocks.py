@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepa_gym.models.linear import Linear
 from jepa_gym.models.rope import Rotation, rotate
 
 NORM_EPS = 1e-6
@@ -27,8 +28,8 @@ class Attention(nn.Module):
         """
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)  # rows: queries, keys, values
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)  # rows: queries, keys, values
+        self.proj = Linear(width, width)
 
     def project(self, x: Tensor, rope: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, each (B, heads, tokens, head_dim)."""
@@ -62,12 +63,12 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         """Create the layers."""
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x, gelu=True))
 
 
 class Block(nn.Module):

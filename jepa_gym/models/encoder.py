@@ -78,7 +78,7 @@ class VideoTransformer(nn.Module):
             )
         x = self.patch_embed(video)
         frames, rows, columns = x.shape[2:]
-        x = x.flatten(2).transpose(1, 2)  # (B, tokens, D)
+        x = x.flatten(2).transpose(1, 2).contiguous()  # (B, tokens, D); a view slows every block
         rope = grid_rotation(frames, (rows, columns), self.head_dim, self.rope, x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)

@@ -10,7 +10,7 @@ from jepa_gym.models import (
     PerLocationBatchNorm,
     VideoTransformer,
 )
-from jepa_gym.models.rope import grid_rotation
+from jepa_gym.models import rope
 
 GRID, DIM = (2, 3), 16
 
@@ -99,7 +99,7 @@ def test_published_sizes_on_meta():
 
 
 def test_tables_of_inference_serve_training():
-    grid_rotation.cache_clear()
+    rope._grid_rotation.cache_clear()
     encoder = VideoTransformer(24, 1, 2, patch=8)
     video = torch.randn(1, 3, 2, 16, 16)
     with torch.inference_mode():
