@@ -21,8 +21,8 @@ from torch import Tensor
 
 Rotation = tuple[Tensor, Tensor | None]
 """What `rotate` applies. For ``interleaved`` the complex factors of the pairs, broadcastable to
-(B, tokens, 1, 1, head_dim / 2), and None; for ``v2`` the cosines and the sines of the channels, each
-broadcastable to (B, tokens, 1, 1, head_dim)."""
+(B, tokens, 1, 1, head_dim / 2), and None; for ``v2`` the cosines and the sines of the channels,
+each broadcastable to (B, tokens, 1, 1, head_dim)."""
 
 _BASE = 10000.0
 _LARGEST_KEPT = 2**18
