@@ -126,7 +126,7 @@ def select(by: Rotation, token_ids: Tensor) -> Rotation:
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
-    """Rotate queries and keys.
+    """Rotate queries and keys; in place where no gradients are kept and x is float32.
 
     Args:
         x: (B, tokens, 2, heads, head_dim) queries and keys.
@@ -135,9 +135,12 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     first, sines = by
     full = x.float()
     pairs = torch.view_as_complex(full.unflatten(-1, (-1, 2)))
+    in_place = not torch.is_grad_enabled()  # new memory costs as much as the arithmetic
     if sines is None:
-        rotated = torch.view_as_real(pairs * first).flatten(-2)
-    else:
-        turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
-        rotated = torch.addcmul(full * first, turned, sines)
-    return rotated.to(x.dtype)
+        rotated = pairs.mul_(first) if in_place else pairs * first
+        return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+    turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
+    scaled = full.mul_(first) if in_place else full * first
+    return (scaled.addcmul_(turned, sines) if in_place else scaled.addcmul(turned, sines)).to(
+        x.dtype
+    )
