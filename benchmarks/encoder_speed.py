@@ -36,7 +36,7 @@ class EncoderSpeedConfig:
     size: int = 256
     """Height and width of the clip in pixels, a multiple of 16."""
     rounds: int = 3
-    """Forwards of each, by turns; the medians count. Two more of each warm up and show the memory."""
+    """Forwards of each, by turns; the medians count. Two more of each warm up and show memory."""
     threads: int = 0
     """Threads of both; 0 leaves PyTorch's own choice."""
     seed: int = 0

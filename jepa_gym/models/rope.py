@@ -65,12 +65,20 @@ def grid_positions(frames: int, grid: tuple[int, int], device: torch.device) -> 
 
 
 def grid_rotation(
-    frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
+    frames: int,
+    grid: tuple[int, int],
+    head_dim: int,
+    kind: str,
+    device: torch.device,
+    span: int | None = None,
 ) -> Rotation:
-    """Return the rotation of a whole grid; small ones are kept for the sizes in use."""
+    """Return the rotation of a whole grid; small ones are kept for the sizes in use.
+
+    With `span` the rows and the columns of any grid are spread over 0 .. span - 1.
+    """
     kept = frames * grid[0] * grid[1] * head_dim <= _LARGEST_KEPT
     build = _grid_rotation if kept else _grid_rotation.__wrapped__
-    return build(frames, grid, head_dim, kind, device)
+    return build(frames, grid, head_dim, kind, device, span)
 
 
 def frame_rotation(
@@ -94,10 +102,20 @@ def frame_rotation(
 
 @lru_cache(maxsize=_KEPT)
 def _grid_rotation(
-    frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
+    frames: int,
+    grid: tuple[int, int],
+    head_dim: int,
+    kind: str,
+    device: torch.device,
+    span: int | None,
 ) -> Rotation:
     with torch.inference_mode(False):  # a kept table must also serve training
-        return rotation(grid_positions(frames, grid, device), head_dim, kind)
+        positions = grid_positions(frames, grid, device)
+        if span is not None:
+            last = torch.tensor(grid, device=device) - 1
+            places = positions[:, 1:].float() * (span - 1) / last
+            positions = torch.cat([positions[:, :1].float(), places], dim=1)
+        return rotation(positions, head_dim, kind)
 
 
 @lru_cache(maxsize=_KEPT)
