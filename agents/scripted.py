@@ -68,7 +68,7 @@ class NoisyScriptedAgent(ScriptedAgent):
     """
 
     def __init__(
-        self, env: gym.Env, noise: float = 0.15, mistake_rate: float = 0.05, seed: int = 0
+        self, env: gym.Env, noise: float = 0.05, mistake_rate: float = 0.05, seed: int = 0
     ) -> None:
         super().__init__(env)
         if not 0.0 <= noise <= 1.0:
