@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from jepa_gym import checkpoints, poses
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
+from jepa_gym.models.foreign import ForeignEncoder
+from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 LATENT_EPS = 1e-5
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+ENCODER_FOLDER = "encoder"
+"""Folder in a checkpoint from which a foreign encoder is read before its named source."""
 
 
 def layer_norm(latents: Tensor) -> Tensor:
@@ -30,18 +32,28 @@ def layer_norm(latents: Tensor) -> Tensor:
 class WorldModel(nn.Module):
     """An encoder of single frames and an action-conditioned predictor of their latents."""
 
-    def __init__(self, config: WorldModelConfig) -> None:
-        """Create an untrained model.
+    def __init__(self, config: WorldModelConfig, encoder_folder: Path | None = None) -> None:
+        """Create an untrained model; only a foreign encoder has its weights.
 
         Args:
             config: Sizes, frame, and the statistics that normalise states and actions.
+            encoder_folder: Where a foreign encoder's files are; its named source by default.
+
+        Raises:
+            ImportError, FileNotFoundError, ValueError: When a foreign encoder cannot be read (see
+                `ForeignEncoder`).
         """
         super().__init__()
         self.config = config
         self.folder: Path | None = None
         encoder, predictor = config.encoder, config.predictor
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
         if encoder.kind == "conv":
             self.encoder: nn.Module = ConvEncoder(encoder, config.grid)
+        elif encoder.kind == "hf":
+            size = (config.frame.height, config.frame.width)
+            self.encoder = ForeignEncoder(encoder, size, encoder_folder)
+            mean, std = self.encoder.mean, self.encoder.std
         else:
             self.encoder = VideoTransformer(
                 encoder.width,
@@ -64,8 +76,8 @@ class WorldModel(nn.Module):
             ("state_mean", config.state_mean),
             ("state_std", config.state_std),
             ("action_scale", config.action_scale),
-            ("pixel_scale", [1 / (255 * std) for std in _IMAGENET_STD]),
-            ("pixel_shift", [-m / s for m, s in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)]),
+            ("pixel_scale", [1 / (255 * s) for s in std]),
+            ("pixel_shift", [-m / s for m, s in zip(mean, std, strict=True)]),
         ):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
@@ -83,7 +95,8 @@ class WorldModel(nn.Module):
         """
         folder = checkpoints.resolve(source)
         config, tensors = checkpoints.read(folder)
-        model = cls(config)
+        own_encoder = folder / ENCODER_FOLDER
+        model = cls(config, own_encoder if own_encoder.is_dir() else None)
         checkpoints.check_tensors(model.state_dict(), tensors, folder)
         model.load_state_dict(tensors)
         model.folder = folder

@@ -249,7 +249,8 @@ def _load(folder: Path, settings: Any, grid: tuple[int, int]) -> nn.Module:
             **changes,
         )
     network = network.encoder if settings.model_type == "vjepa2" else network
-    missing = sorted(x for x in report["missing_keys"] if not x.startswith("predictor."))
+    unused = ("predictor.", "embeddings.mask_token")
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     if missing:
         raise ValueError(
             f"the weights in {folder} lack {len(missing)} tensors of the encoder: "

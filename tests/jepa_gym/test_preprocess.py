@@ -100,7 +100,7 @@ def test_droid_crop(rows, columns, height, width):
     assert (droid_crop(inside) == 200).all()  # nothing else is seen
     if width < columns:
         inside[:, :, :, left] = inside[:, :, :, left + width - 1] = 0
-        seen = droid_crop(inside)
+        seen = droid_crop(inside, width)  # every column is read
         assert (seen[..., 0, :] < 200).all() and (seen[..., -1, :] < 200).all()  # and all of it
     assert droid_crop(inside).shape == (1, 1, 256, 256, 3)
 
