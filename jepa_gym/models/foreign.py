@@ -29,6 +29,7 @@ from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 PREFIX = "hf:"
 FAMILIES = ("vjepa2", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Model types of transformers that are understood."""
+CHECKPOINT_FOLDER = "encoder"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
@@ -143,6 +144,26 @@ def foreign_config(
     )
 
 
+def checkpoint_encoder(
+    config: EncoderConfig, checkpoint: Path | None, local_files_only: bool = False
+) -> Path | None:
+    """Return the folder of a checkpoint's foreign encoder, or None when it has one of ours.
+
+    Args:
+        config: The checkpoint's.
+        checkpoint: Its folder, whose subfolder `encoder` goes before the named source.
+        local_files_only: Never download.
+
+    Raises:
+        As `find_source`.
+    """
+    if config.kind != "hf":
+        return None
+    if checkpoint is not None and (checkpoint / CHECKPOINT_FOLDER).is_dir():
+        return checkpoint / CHECKPOINT_FOLDER
+    return find_source(config.name, config.revision, local_files_only)
+
+
 def find_source(name: str, revision: str = "", local_files_only: bool = False) -> Path:
     """Return the folder of an encoder, downloading it when it is not there yet.
 
@@ -169,8 +190,8 @@ def find_source(name: str, revision: str = "", local_files_only: bool = False) -
     except (OSError, ValueError, RuntimeError) as error:
         raise FileNotFoundError(
             f"the encoder {name!r} is no folder here, and the Hugging Face hub did not give it "
-            f"({error}); give {PREFIX}FOLDER or {PREFIX}OWNER/NAME, and for the latter a network, "
-            "or a cache that holds it"
+            f"({error}). Give {PREFIX}FOLDER, or {PREFIX}OWNER/NAME and a network or a cache that "
+            f"holds it; for a checkpoint, copy the encoder to its subfolder `{CHECKPOINT_FOLDER}`"
         ) from error
     return Path(folder)
 
