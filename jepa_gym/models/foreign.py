@@ -25,14 +25,13 @@ from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from jepa_gym.weight_files import INDEX_FILE, CheckpointError, open_weights
 
 PREFIX = "hf:"
 FAMILIES = ("vjepa2", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Model types of transformers that are understood."""
 CHECKPOINT_FOLDER = "encoder"
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 _INSTALL = 'pip install "jepa-gym[hub]"'
 
@@ -57,13 +56,14 @@ class ForeignEncoder(nn.Module):
         Raises:
             ImportError: When transformers is not installed.
             FileNotFoundError: When the source cannot be found.
-            ValueError: When it is another encoder, or cannot encode such frames.
+            CheckpointError: When it is another encoder, or its weights are damaged.
+            ValueError: When it cannot encode such frames.
         """
         super().__init__()
         folder = find_source(config.name, config.revision) if folder is None else folder
         found = digest(folder)
         if found != config.digest:
-            raise ValueError(
+            raise CheckpointError(
                 f"the encoder in {folder} is not the one that this model was trained on: its files "
                 f"have the digest {found[:16]}..., not {config.digest[:16]}...; restore the files "
                 f"of {config.name!r} {config.revision}, or train on the new ones"
@@ -119,7 +119,8 @@ def foreign_config(
 
     Raises:
         ImportError: When transformers is not installed.
-        FileNotFoundError: When the source cannot be found.
+        FileNotFoundError: When the source, or one of its files, cannot be found.
+        CheckpointError: When its weights are damaged.
         ValueError: When it is no encoder of a known family.
     """
     if not is_foreign(source):
@@ -127,6 +128,7 @@ def foreign_config(
     name = source.removeprefix(PREFIX)
     local = Path(name).is_dir()
     folder = find_source(name, revision, local_files_only)
+    files = digest(folder)
     settings = _settings(folder)
     width = settings.hidden_size
     ratio = getattr(settings, "mlp_ratio", None) or settings.intermediate_size / width
@@ -134,7 +136,7 @@ def foreign_config(
         kind="hf",
         name=str(Path(name).resolve()) if local else name,
         revision="" if local else folder.name,  # the hub's cache names folders by commits
-        digest=digest(folder),
+        digest=files,
         width=width,
         depth=settings.num_hidden_layers,
         heads=settings.num_attention_heads,
@@ -204,31 +206,22 @@ def digest(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: When the folder has no configuration or no safetensors weights.
+        CheckpointError: When the weights are truncated.
     """
-    present = [name for name in PREPROCESSING_FILES if (folder / name).is_file()]
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{folder} has no {CONFIG_FILE}, so it is no encoder's folder")
+    settings = [folder / name for name in (CONFIG_FILE, *PREPROCESSING_FILES)]
+    files = [path for path in settings if path.is_file()] + list(open_weights(folder).files)
     total = hashlib.sha256()
-    for name in sorted([CONFIG_FILE, *present, *_weight_files(folder)]):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}, so it holds no complete encoder")
-        with (folder / name).open("rb") as file:
-            total.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    for path in sorted(files):
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
-
-
-def _weight_files(folder: Path) -> list[str]:
-    """Return the names of the weight files, and of the index where there are several."""
-    if (folder / INDEX_FILE).is_file():
-        names = json.loads((folder / INDEX_FILE).read_text())["weight_map"].values()
-        return [INDEX_FILE, *sorted(set(names))]
-    return [WEIGHTS_FILE]
 
 
 def _settings(folder: Path) -> Any:
     """Return transformers' configuration of a known family."""
-    transformers = _extra("transformers")
-    if not (folder / CONFIG_FILE).is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG_FILE}, so it is no encoder's folder")
-    settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    settings = _extra("transformers").AutoConfig.from_pretrained(folder, local_files_only=True)
     if settings.model_type not in FAMILIES:
         raise ValueError(
             f"the model in {folder} is of type {settings.model_type!r}; encoders may be of the "
@@ -273,7 +266,7 @@ def _load(folder: Path, settings: Any, grid: tuple[int, int]) -> nn.Module:
     unused = ("predictor.", "embeddings.mask_token")
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     if missing:
-        raise ValueError(
+        raise CheckpointError(
             f"the weights in {folder} lack {len(missing)} tensors of the encoder: "
             f"{', '.join(missing[:10])}; copy or download them again"
         )
