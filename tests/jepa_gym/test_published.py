@@ -239,10 +239,8 @@ def hf_folder(folder, tensors, shards=1, **config):
     if shards == 1:
         save_file(tensors, folder / "model.safetensors")
         return folder
-    where = {
-        name: f"model-{number % shards:05}.safetensors"
-        for number, name in enumerate(sorted(tensors))
-    }
+    files = [f"model-{number:05}.safetensors" for number in range(shards)]
+    where = {name: files[number % shards] for number, name in enumerate(sorted(tensors))}
     for file in files:
         save_file({n: x for n, x in tensors.items() if where[n] == file}, folder / file)
     index = {"metadata": {}, "weight_map": where}
