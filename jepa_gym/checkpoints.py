@@ -182,7 +182,7 @@ def render_card(config: WorldModelConfig, tensors: dict[str, Tensor], card: dict
     parameters = sum(x.numel() for name, x in tensors.items() if "running_" not in name)
     facts = {
         "parameters": f"{parameters:,}",
-        "encoder": config.encoder.kind,
+        "encoder": f"{config.encoder.kind} {config.encoder.name}".rstrip(),
         "tokens per frame": config.num_tokens,
         "frame": f"{config.frame.height}x{config.frame.width}, {' + '.join(config.frame.cameras)}",
         "step, seconds": config.frame.step_s,
