@@ -20,7 +20,12 @@ from torch import Tensor, nn
 
 from jepa_gym.checkpoints import CONFIG_FILE, replace_file
 from jepa_gym.hf_names import PREFIX, to_hugging_face
-from jepa_gym.models import ActionConditionedPredictor, MaskedPredictor, VideoTransformer
+from jepa_gym.models import (
+    ActionConditionedPredictor,
+    AttentiveClassifier,
+    MaskedPredictor,
+    VideoTransformer,
+)
 from jepa_gym.pretrained import OFFICIAL_FILE
 from jepa_gym.published_config import exact_ratio
 from jepa_gym.weight_files import SAFETENSORS_FILE
@@ -87,7 +92,7 @@ def hugging_face(
     folder: str | Path,
     encoder: VideoTransformer,
     predictor: MaskedPredictor,
-    classifier: nn.Module | None = None,
+    classifier: AttentiveClassifier | None = None,
 ) -> None:
     """Write config.json and model.safetensors as transformers' V-JEPA 2 has them.
 
@@ -109,7 +114,7 @@ def hugging_face(
     if classifier is not None:
         tensors = {f"{PREFIX}{name}": x for name, x in tensors.items()}
         tensors |= to_hugging_face("classifier", _weights(classifier))
-        config |= _hf_classes(classifier)
+        config |= _hf_classes(classifier, config)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: x.clone() for name, x in tensors.items()}  # safetensors takes no shared ones
@@ -164,7 +169,18 @@ def _hf_config(encoder: VideoTransformer, predictor: MaskedPredictor) -> dict[st
     }
 
 
-def _hf_classes(classifier: nn.Module) -> dict[str, Any]:
+def _hf_classes(classifier: AttentiveClassifier, config: dict[str, Any]) -> dict[str, Any]:
+    block = classifier.pooler.cross_attention_block
+    sizes = {
+        "heads": (block.xattn.heads, config["num_attention_heads"]),
+        "MLP ratio": (exact_ratio(*block.mlp.fc1.weight.shape), config["mlp_ratio"]),
+    }
+    for name, (own, shared) in sizes.items():
+        if own != shared:
+            raise ValueError(
+                f"transformers has one number of {name} for encoder and classifier, these have "
+                f"{shared} and {own}"
+            )
     names = {number: f"LABEL_{number}" for number in range(classifier.linear.out_features)}
     return {
         "architectures": ["VJEPA2ForVideoClassification"],

@@ -134,14 +134,15 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{entry.file_name}.lock"):
-        if not path.is_file():
+        if path.is_file():
+            _verify(entry, path)
+        else:
             _download(entry, path)
-        _verify(entry, path)
     return path
 
 
 def _download(entry: Published, path: Path) -> None:
-    """Download to NAME.part, continuing one that was interrupted, and rename it when complete."""
+    """Download to NAME.part, continuing what was interrupted; rename it when it is verified."""
     part = path.with_name(f"{path.name}.part")
     for left in reversed(range(_TRIES)):
         before = part.stat().st_size if part.is_file() else 0
@@ -155,15 +156,22 @@ def _download(entry: Published, path: Path) -> None:
             if not left or not grown:
                 raise DownloadError(_advice(entry, path, str(error) or repr(error))) from error
             time.sleep(_PAUSE_S)
-    expected = entry.size if entry.size is not None else total
-    size = part.stat().st_size
-    if expected is not None and size != expected:
-        part.unlink()
-        raise DownloadError(
-            f"{entry.url} gave {size} bytes instead of {expected}; nothing was kept. Try again; if "
-            "it stays, the file was changed by its publisher"
-        )
+    expected = {"bytes": total if entry.size is None else entry.size, "SHA-256": entry.sha256}
+    got = {"bytes": part.stat().st_size, "SHA-256": _sha256(part)}
+    for what, value in expected.items():
+        if value is not None and got[what] != value:
+            _remove(part)
+            raise DownloadError(
+                f"{entry.url} gave a file of {what} {got[what]} instead of {value}; it was "
+                "removed. Try again; if that stays so, its publisher changed the file"
+            )
+    _write_digest(path, got["SHA-256"])
     os.replace(part, path)
+    _remove(part)
+
+
+def _remove(part: Path) -> None:
+    part.unlink(missing_ok=True)
     _etag_file(part).unlink(missing_ok=True)
 
 
@@ -186,7 +194,7 @@ def _continue(entry: Published, part: Path) -> int | None:
         total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
         if total == str(done):
             return done
-        part.unlink()
+        _remove(part)
         raise ConnectionError(f"{part} did not match the file and was removed") from error
     with response:
         if response.status != 206:
@@ -222,8 +230,8 @@ def _etag_file(part: Path) -> Path:
 
 
 def _verify(entry: Published, path: Path) -> None:
-    """Check size and checksum; write the checksum beside a new file if none is published."""
-    size, digest_file = path.stat().st_size, path.with_name(f"{path.name}.sha256")
+    """Check size and checksum; write the checksum beside a file that was put there by hand."""
+    size, digest_file = path.stat().st_size, _digest_file(path)
     if entry.size is not None and size != entry.size:
         raise DownloadError(
             f"{path} has {size} bytes instead of {entry.size}; delete it and download it again"
@@ -233,14 +241,22 @@ def _verify(entry: Published, path: Path) -> None:
         expected = digest_file.read_text().split()[0]
     digest = _sha256(path)
     if expected is None:
-        temporary = digest_file.with_name(f".{digest_file.name}.tmp")
-        temporary.write_text(f"{digest}  {path.name}\n")
-        os.replace(temporary, digest_file)
+        _write_digest(path, digest)
     elif digest != expected:
         raise DownloadError(
             f"{path} has the SHA-256 {digest} instead of {expected}: it was damaged or exchanged. "
             f"Delete it (and {digest_file.name}, if you exchanged it) and download it again"
         )
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_digest(path: Path, digest: str) -> None:
+    temporary = path.with_name(f".{path.name}.sha256.tmp")
+    temporary.write_text(f"{digest}  {path.name}\n")
+    os.replace(temporary, _digest_file(path))
 
 
 def _sha256(path: Path) -> str:

@@ -22,7 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym import hf_names
-from jepa_gym.models import ActionConditionedPredictor, MaskedPredictor, VideoTransformer
+from jepa_gym.models import (
+    ActionConditionedPredictor,
+    AttentiveClassifier,
+    MaskedPredictor,
+    VideoTransformer,
+)
 from jepa_gym.published_config import DEFAULT_ROPE, hugging_face_config, infer
 from jepa_gym.weight_files import CheckpointError, Weights, fill, open_weights
 
@@ -85,8 +90,9 @@ def load(path: str | Path, kind: str, part: str | None = None, **config: Any) ->
     """
     weights = open_weights(path)
     tensors, part = _read(weights, part or _default_part(weights, kind))
-    inferred = infer(kind, tensors, Path(path), DEFAULT_ROPE.get(part, "v2"))
-    return _built(kind, tensors, inferred | config, f"`{part}` of {path}")
+    config = {"rope": DEFAULT_ROPE.get(part, "v2")} | config
+    config = infer(kind, tensors, Path(path), config)
+    return _built(kind, tensors, config, f"`{part}` of {path}")
 
 
 def read_weights(path: str | Path, part: str) -> dict[str, Tensor]:
@@ -264,13 +270,11 @@ def _ac_predictor(config: dict[str, Any]) -> nn.Module:
 
 
 def _attentive_classifier(config: dict[str, Any]) -> nn.Module:
-    from jepa_gym.models.attentive import AttentiveClassifier
-
     return AttentiveClassifier(
         config["embed_dim"],
         config["num_heads"],
-        config["depth"],
         config["num_classes"],
+        config["depth"],
         mlp_ratio=config.get("mlp_ratio", 4.0),
     )
 

@@ -31,14 +31,16 @@ _HF_KEYS: dict[str, dict[str, str]] = {
 }
 
 
-def infer(kind: str, tensors: dict[str, Tensor], path: Path, rope: str = "v2") -> dict[str, Any]:
+def infer(
+    kind: str, tensors: dict[str, Tensor], path: Path, given: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the configuration of published weights.
 
     Args:
         kind: As for `published.load_published`.
         tensors: Published names.
         path: Where they are from; a config.json of transformers in it is read.
-        rope: Kind of the rotary embedding.
+        given: What is known better, by the same keys.
 
     Returns:
         Keys of `published.load_published`.
@@ -50,8 +52,10 @@ def infer(kind: str, tensors: dict[str, Tensor], path: Path, rope: str = "v2") -
     if kind not in _INFER:
         raise ValueError(f"`kind` must be one of {tuple(_INFER)}, got {kind!r}")
     theirs = hugging_face_config(path)
-    given = {our: theirs[key] for our, key in _HF_KEYS.get(kind, {}).items() if key in theirs}
-    return {"img_size": IMAGE_SIZE, "rope": rope} | _INFER[kind](_Shapes(kind, tensors), given)
+    known = {our: theirs[key] for our, key in _HF_KEYS.get(kind, {}).items() if key in theirs}
+    known |= given or {}
+    inferred = _INFER[kind](_Shapes(kind, tensors), known)
+    return {"img_size": IMAGE_SIZE, "rope": "v2"} | inferred | known
 
 
 class _Shapes:
@@ -85,9 +89,9 @@ def exact_ratio(hidden: int, width: int) -> float:
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
-def _heads(width: int, head_width: int, given: dict[str, Any]) -> int:
-    if "num_heads" in given:
-        return given["num_heads"]
+def _heads(width: int, head_width: int, known: dict[str, Any]) -> int:
+    if "num_heads" in known:
+        return known["num_heads"]
     if width % head_width:
         raise CheckpointError(
             f"no published model is {width} wide with heads of {head_width} channels; "
@@ -96,47 +100,47 @@ def _heads(width: int, head_width: int, given: dict[str, Any]) -> int:
     return width // head_width
 
 
-def _encoder(shapes: _Shapes, given: dict[str, Any]) -> dict[str, Any]:
+def _encoder(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     width, _, tubelet, patch, _ = shapes("patch_embed.proj.weight")
-    return given | {
+    return {
         "embed_dim": width,
         "depth": shapes.count("blocks."),
-        "num_heads": _heads(width, _HEAD_WIDTHS.get(width, _HEAD_WIDTH), given),
+        "num_heads": _heads(width, _HEAD_WIDTHS.get(width, _HEAD_WIDTH), known),
         "mlp_ratio": shapes.mlp_ratio("blocks.0"),
         "patch_size": patch,
         "tubelet_size": tubelet,
     }
 
 
-def _predictor(shapes: _Shapes, given: dict[str, Any], head_width: int) -> dict[str, Any]:
+def _predictor(shapes: _Shapes, known: dict[str, Any], head_width: int) -> dict[str, Any]:
     width, latent_dim = shapes("predictor_embed.weight")
-    return given | {
+    return {
         "embed_dim": latent_dim,
         "predictor_embed_dim": width,
         "depth": shapes.count("predictor_blocks."),
-        "num_heads": _heads(width, head_width, given),
+        "num_heads": _heads(width, head_width, known),
         "mlp_ratio": shapes.mlp_ratio("predictor_blocks.0"),
         "patch_size": PATCH,
     }
 
 
-def _masked_predictor(shapes: _Shapes, given: dict[str, Any]) -> dict[str, Any]:
+def _masked_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     shapes("mask_tokens.0")
-    config = _predictor(shapes, given, _MASKED_HEAD_WIDTH)
+    config = _predictor(shapes, known, _MASKED_HEAD_WIDTH)
     return config | {"num_mask_tokens": shapes.count("mask_tokens.")}
 
 
-def _ac_predictor(shapes: _Shapes, given: dict[str, Any]) -> dict[str, Any]:
+def _ac_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     action_dim = shapes("action_encoder.weight")[1]
-    return _predictor(shapes, given, _HEAD_WIDTH) | {"action_embed_dim": action_dim}
+    return _predictor(shapes, known, _HEAD_WIDTH) | {"action_embed_dim": action_dim}
 
 
-def _attentive_classifier(shapes: _Shapes, given: dict[str, Any]) -> dict[str, Any]:
+def _attentive_classifier(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     classes, width = shapes("linear.weight")
     return {
         "embed_dim": width,
         "depth": shapes.count("pooler.blocks.") + 1,  # the last block is the cross-attention
-        "num_heads": given.get("num_heads", _CLASSIFIER_HEADS),
+        "num_heads": known.get("num_heads", _CLASSIFIER_HEADS),
         "num_classes": classes,
         "mlp_ratio": shapes.mlp_ratio("pooler.cross_attention_block"),
     }

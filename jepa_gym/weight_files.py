@@ -81,7 +81,7 @@ class Weights:
         mapped = 0
         with _opened(file) as (_, read, _):
             for number, name in enumerate(names):
-                if mapped >= window:
+                if mapped and mapped + self.sizes[name] > window:
                     return names[number:]
                 copied[name] = read(name).detach().clone()
                 mapped += self.sizes[name]
