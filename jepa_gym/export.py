@@ -31,6 +31,8 @@ from jepa_gym.published_config import exact_ratio
 from jepa_gym.weight_files import SAFETENSORS_FILE
 from jepa_gym.world_model import WorldModel
 
+_HF_POOLER_RATIO = 4.0
+"""MLP ratio of transformers' pooler, whatever its configuration says of the encoder."""
 _FRAMES = 64
 """`frames_per_clip` of transformers: what its video processor samples; no tensor depends on it."""
 
@@ -171,16 +173,16 @@ def _hf_config(encoder: VideoTransformer, predictor: MaskedPredictor) -> dict[st
 
 def _hf_classes(classifier: AttentiveClassifier, config: dict[str, Any]) -> dict[str, Any]:
     block = classifier.pooler.cross_attention_block
-    sizes = {
-        "heads": (block.xattn.heads, config["num_attention_heads"]),
-        "MLP ratio": (exact_ratio(*block.mlp.fc1.weight.shape), config["mlp_ratio"]),
-    }
-    for name, (own, shared) in sizes.items():
-        if own != shared:
-            raise ValueError(
-                f"transformers has one number of {name} for encoder and classifier, these have "
-                f"{shared} and {own}"
-            )
+    heads, ratio = block.xattn.heads, exact_ratio(*block.mlp.fc1.weight.shape)
+    if heads != config["num_attention_heads"]:
+        raise ValueError(
+            "transformers has one number of heads for encoder and classifier, these have "
+            f"{config['num_attention_heads']} and {heads}"
+        )
+    if ratio != _HF_POOLER_RATIO:
+        raise ValueError(
+            f"transformers' classifier has an MLP ratio of {_HF_POOLER_RATIO}, this one {ratio}"
+        )
     names = {number: f"LABEL_{number}" for number in range(classifier.linear.out_features)}
     return {
         "architectures": ["VJEPA2ForVideoClassification"],

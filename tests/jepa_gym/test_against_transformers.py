@@ -32,10 +32,10 @@ AS_IT_IS = [(4, SIDE, SIDE), (2, SIDE, SIDE), (2, 1, SIDE), (2, 2, SIDE)]
 TOLD = [(4, 2, SIDE), (6, SIDE, 2), (2, 4, 2), (4, 4, 5), (4, 5, 5)]
 
 
-def close(got, expected):
+def close(got, expected, tolerance=TOLERANCE):
     assert got.shape == expected.shape
     error = (got - expected).abs().max().item()
-    assert error <= TOLERANCE
+    assert error <= tolerance
     assert expected.std() > 0.1  # what is compared is not nearly zero
 
 
@@ -148,7 +148,7 @@ def test_classifier(shape, theirs, folder):
     for module in theirs.pooler.modules():  # the original's 1e-5, where transformers has 1e-6
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-5
-    close(classifier(encoder(clip)), theirs(clip.transpose(1, 2)).logits)
+    close(classifier(encoder(clip)), theirs(clip.transpose(1, 2)).logits, TOLERANCE / 10)
 
 
 def ours(width, heads, ratio):
