@@ -21,7 +21,7 @@ FORBIDDEN = {
     "benchmarks": set(),
 }
 HEAVY = ("torch", "robosuite", "mujoco", "stable_baselines3", "scipy", "h5py", "matplotlib")
-HEAVY += ("cv2", "imageio", "tyro", "numba")
+HEAVY += ("cv2", "imageio", "tyro", "numba", "transformers", "huggingface_hub")
 IMPORT_LIMIT_S = 0.5
 
 

@@ -1,16 +1,22 @@
-"""Networks: encoders of frames, predictors of latents."""
+"""Networks: encoders of frames, predictors of latents, heads on them."""
 
 from __future__ import annotations
 
 from jepa_gym.models.ac_predictor import ActionConditionedPredictor, FrameCache
+from jepa_gym.models.attentive import AnticipationHead, AttentiveClassifier, AttentivePooler
 from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
+from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 __all__ = [
     "ActionConditionedPredictor",
+    "AnticipationHead",
+    "AttentiveClassifier",
+    "AttentivePooler",
     "ConvEncoder",
     "FrameCache",
+    "FrameDecoder",
     "MaskedPredictor",
     "PerLocationBatchNorm",
     "VideoTransformer",

@@ -4,9 +4,9 @@ Tokens of a frame: [action, state, (camera extrinsics,) patches row by row]; a t
 frame and all earlier ones. The patches of frame t give the latents of frame t + 1, directly, not
 as a residual.
 
-Deviations from the published code: the mask is built for the length in use; row and column
-positions are those of the actual grid (the published code rescales them when the picture is not
-256 pixels wide); frames can be decoded one by one from a cache, with the same result.
+Deviations from the published code: the mask is built for the length in use; columns count 0, 1, ..
+on every grid (the published code scales them by rows / columns, which is 1 for the square pictures
+its weights were trained on); frames can be decoded one by one from a cache, with the same result.
 
 Reference: V-JEPA 2 (arXiv 2506.09985) section 3; `src/models/ac_predictor.py`.
 """

@@ -9,10 +9,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepa_gym.models.linear import Linear
 from jepa_gym.models.rope import Rotation, rotate
 
 NORM_EPS = 1e-6
-_attention = F.scaled_dot_product_attention
+INIT_STD = 0.02
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attend, and join the heads.
+
+    Args:
+        queries: (B, heads, tokens, head_dim).
+        keys: (B, heads, seen, head_dim).
+        values: As `keys`.
+        mask: (tokens, seen) bool, True where a row may see a column.
+
+    Returns:
+        (B, tokens, heads * head_dim).
+    """
+    if queries.is_cpu:  # the CPU's bfloat16 attention is slower than its float32 one
+        with torch.autocast("cpu", enabled=False):
+            x = F.scaled_dot_product_attention(
+                queries.float(), keys.float(), values.float(), attn_mask=mask
+            )
+    else:
+        x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return x.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -27,33 +50,25 @@ class Attention(nn.Module):
         """
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)  # rows: queries, keys, values
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)  # rows: queries, keys, values
+        self.proj = Linear(width, width)
 
-    def project(self, x: Tensor, rope: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, each (B, heads, tokens, head_dim)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, head_dim)
-        queries, keys = rotate(qkv[:, :, :2], rope).transpose(1, 3).unbind(2)
+        pair = qkv[:, :, :2]
+        queries, keys = (pair if rope is None else rotate(pair, rope)).transpose(1, 3).unbind(2)
         return queries, keys, qkv[:, :, 2].transpose(1, 2)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the projected attention, (B, tokens, width)."""
-        if queries.is_cpu:  # the CPU's bfloat16 attention is slower than its float32 one
-            with torch.autocast("cpu", enabled=False):
-                x = _attention(queries.float(), keys.float(), values.float(), attn_mask=mask)
-        else:
-            x = _attention(queries, keys, values, attn_mask=mask)
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-    def forward(self, x: Tensor, rope: Rotation, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rotation | None, mask: Tensor | None = None) -> Tensor:
         """Attend within x.
 
         Args:
             x: (B, tokens, width).
-            rope: Rotation of the tokens' positions.
+            rope: Rotation of the tokens' positions; None for tokens without positions.
             mask: (tokens, tokens) bool, True where a row may see a column.
         """
-        return self.attend(*self.project(x, rope), mask)
+        return self.proj(attention(*self.project(x, rope), mask))
 
 
 class MLP(nn.Module):
@@ -62,32 +77,33 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         """Create the layers."""
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x, gelu=True))
 
 
 class Block(nn.Module):
     """x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float = NORM_EPS) -> None:
         """Create the block.
 
         Args:
             width: Token width.
             heads: Attention heads.
             mlp_ratio: Hidden width of the MLP over `width`.
+            eps: Of the layer norms.
         """
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, int(width * mlp_ratio))
 
-    def forward(self, x: Tensor, rope: Rotation, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rotation | None, mask: Tensor | None = None) -> Tensor:
         """Map (B, tokens, width) to (B, tokens, width)."""
         x = x + self.attn(self.norm1(x), rope, mask)
         return x + self.mlp(self.norm2(x))
@@ -112,7 +128,7 @@ class Block(nn.Module):
         """
         queries, keys, values = self.attn.project(self.norm1(x), rope)
         seen = [torch.cat(parts, 2) for parts in zip(*past, (keys, values), strict=True)]
-        x = x + self.attn.attend(queries, *seen, mask)
+        x = x + self.attn.proj(attention(queries, *seen, mask))
         return x + self.mlp(self.norm2(x)), keys, values
 
 
@@ -123,7 +139,7 @@ def init_transformer(module: nn.Module, blocks: nn.ModuleList) -> None:
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv3d):
-            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.trunc_normal_(part.weight, std=INIT_STD)
             nn.init.zeros_(part.bias)
     with torch.no_grad():
         for number, block in enumerate(blocks, start=1):

@@ -5,6 +5,8 @@ Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -57,18 +59,27 @@ class VideoTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         init_transformer(self, self.blocks)
 
-    def forward(self, video: Tensor, token_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        video: Tensor,
+        token_ids: Tensor | None = None,
+        out_layers: Sequence[int] | None = None,
+    ) -> Tensor | list[Tensor]:
         """Encode a video, or only some of its tokens.
 
         Args:
             video: (B, 3, T, Y, X) float, ImageNet-normalised.
             token_ids: (B, K) indices into the full grid (time slowest, then rows); all by default.
+            out_layers: Ascending numbers of blocks, from 0, whose outputs are wanted; the last
+                block's by default.
 
         Returns:
-            (B, K, D), or (B, t * rows * columns, D).
+            (B, K, D), or (B, t * rows * columns, D), after the final norm. With `out_layers` a
+            list of them, one for each block named.
 
         Raises:
-            ValueError: When the video is not 5-D or its size is no multiple of the tubelet.
+            ValueError: When the video is not 5-D, its size is no multiple of the tubelet, or
+                `out_layers` does not name blocks in ascending order.
         """
         sizes = (self.tubelet, self.patch, self.patch)
         if video.ndim != 5 or any(n % s for n, s in zip(video.shape[2:], sizes, strict=True)):
@@ -76,13 +87,20 @@ class VideoTransformer(nn.Module):
                 f"`video` must be (B, 3, T, Y, X) with T, Y, X multiples of {sizes}, "
                 f"got {tuple(video.shape)}"
             )
+        last = len(self.blocks) - 1
+        wanted = [last] if out_layers is None else list(out_layers)
+        if not wanted or wanted != sorted(set(wanted)) or wanted[0] < 0 or wanted[-1] > last:
+            raise ValueError(f"`out_layers` must ascend within 0 .. {last}, got {wanted}")
         x = self.patch_embed(video)
         frames, rows, columns = x.shape[2:]
-        x = x.flatten(2).transpose(1, 2)  # (B, tokens, D)
+        x = x.flatten(2).transpose(1, 2).contiguous()  # (B, tokens, D); a view slows every block
         rope = grid_rotation(frames, (rows, columns), self.head_dim, self.rope, x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)
             rope = select(rope, token_ids)
-        for block in self.blocks:
+        outputs = []
+        for number, block in enumerate(self.blocks[: wanted[-1] + 1]):
             x = block(x, rope)
-        return self.norm(x)
+            if number in wanted:
+                outputs.append(self.norm(x))
+        return outputs[0] if out_layers is None else outputs

@@ -16,13 +16,19 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Rotation = tuple[Tensor, Tensor | None]
-"""Complex factors of z and of its conjugate, z = a pair of channels; each broadcastable to
-(B, tokens, 1, 1, head_dim / 2). The second is None for a true rotation."""
+"""What `rotate` applies. For ``interleaved`` the complex factors of the pairs, broadcastable to
+(B, tokens, 1, 1, head_dim / 2), and None; for ``v2`` the cosines and the sines of the channels,
+each broadcastable to (B, tokens, 1, 1, head_dim)."""
 
 _BASE = 10000.0
+_LARGEST_KEPT = 2**18
+"""Tables with more channels than this are built anew: a large input's forward hides their cost."""
+_KEPT = 32
+"""Tables kept for re-use, of each sort: at most 2 MiB each."""
 
 
 def rotation(positions: Tensor, head_dim: int, kind: str) -> Rotation:
@@ -34,7 +40,7 @@ def rotation(positions: Tensor, head_dim: int, kind: str) -> Rotation:
         kind: ``interleaved`` or ``v2``.
 
     Returns:
-        Factors of shape (..., tokens, 1, 1, head_dim / 2), complex64.
+        Tables in float32 or complex64, under autocast too.
 
     Raises:
         ValueError: When `kind` is unknown.
@@ -44,19 +50,12 @@ def rotation(positions: Tensor, head_dim: int, kind: str) -> Rotation:
     half = head_dim // 3 // 2
     steps = torch.arange(half, device=positions.device, dtype=torch.float32)
     angles = positions[..., None].float() * _BASE ** (-steps / half)  # (..., tokens, 3, half)
-    if kind == "v2":
-        angles = torch.cat([angles, angles], dim=-1)
-    else:
-        angles = angles.repeat_interleave(2, dim=-1)
-    angles = torch.nn.functional.pad(angles.flatten(-2), (0, head_dim - 6 * half))
-    first, second = angles[..., None, None, :].unflatten(-1, (-1, 2)).unbind(-1)
+    rest = head_dim - 6 * half
     if kind == "interleaved":
-        return torch.polar(torch.ones_like(first), first), None
-    cosines, sines = (first.cos(), second.cos()), (first.sin(), second.sin())
-    return (
-        torch.complex(cosines[0] + cosines[1], sines[0] + sines[1]) / 2,
-        torch.complex(cosines[0] - cosines[1], sines[1] - sines[0]) / 2,
-    )
+        angles = F.pad(angles.flatten(-2), (0, rest // 2))[..., None, None, :]
+        return torch.polar(torch.ones_like(angles), angles), None
+    angles = F.pad(torch.cat([angles, angles], dim=-1).flatten(-2), (0, rest))[..., None, None, :]
+    return angles.cos(), angles.sin()
 
 
 def grid_positions(frames: int, grid: tuple[int, int], device: torch.device) -> Tensor:
@@ -65,16 +64,15 @@ def grid_positions(frames: int, grid: tuple[int, int], device: torch.device) -> 
     return torch.cartesian_prod(*axes)
 
 
-@lru_cache(maxsize=64)
 def grid_rotation(
     frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
 ) -> Rotation:
-    """Return the rotation of a whole grid, built once for every size in use."""
-    with torch.inference_mode(False):  # a cached table must also serve training
-        return rotation(grid_positions(frames, grid, device), head_dim, kind)
+    """Return the rotation of a whole grid; small ones are kept for the sizes in use."""
+    kept = frames * grid[0] * grid[1] * head_dim <= _LARGEST_KEPT
+    build = _grid_rotation if kept else _grid_rotation.__wrapped__
+    return build(frames, grid, head_dim, kind, device)
 
 
-@lru_cache(maxsize=64)
 def frame_rotation(
     first: int,
     frames: int,
@@ -87,8 +85,31 @@ def frame_rotation(
     """Return the rotation of frames that have `extra` conditioning tokens before the grid.
 
     The conditioning tokens stand at row 0 and column 0, so only their time part is rotated.
-    Frames are numbered from `first`.
+    Frames are numbered from `first`. Small tables are kept.
     """
+    kept = frames * (extra + grid[0] * grid[1]) * head_dim <= _LARGEST_KEPT
+    build = _frame_rotation if kept else _frame_rotation.__wrapped__
+    return build(first, frames, extra, grid, head_dim, kind, device)
+
+
+@lru_cache(maxsize=_KEPT)
+def _grid_rotation(
+    frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
+) -> Rotation:
+    with torch.inference_mode(False):  # a kept table must also serve training
+        return rotation(grid_positions(frames, grid, device), head_dim, kind)
+
+
+@lru_cache(maxsize=_KEPT)
+def _frame_rotation(
+    first: int,
+    frames: int,
+    extra: int,
+    grid: tuple[int, int],
+    head_dim: int,
+    kind: str,
+    device: torch.device,
+) -> Rotation:
     with torch.inference_mode(False):
         patches = grid_positions(frames, grid, device).unflatten(0, (frames, -1))
         patches[..., 0] += first
@@ -100,10 +121,8 @@ def frame_rotation(
 
 def select(by: Rotation, token_ids: Tensor) -> Rotation:
     """Return the rotation of the tokens with the given (B, K) indices."""
-    factor, conjugate_factor = by
-    if conjugate_factor is not None:
-        conjugate_factor = conjugate_factor[token_ids]
-    return factor[token_ids], conjugate_factor
+    first, second = by
+    return first[token_ids], None if second is None else second[token_ids]
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
@@ -113,9 +132,12 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
         x: (B, tokens, 2, heads, head_dim) queries and keys.
         by: Result of `rotation`.
     """
-    factor, conjugate_factor = by
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    rotated = pairs * factor
-    if conjugate_factor is not None:
-        rotated = rotated + pairs.conj() * conjugate_factor
-    return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+    first, sines = by
+    full = x.float()
+    pairs = torch.view_as_complex(full.unflatten(-1, (-1, 2)))
+    if sines is None:
+        rotated = torch.view_as_real(pairs * first).flatten(-2)
+    else:
+        turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
+        rotated = torch.addcmul(full * first, turned, sines)
+    return rotated.to(x.dtype)

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from jepa_gym import poses
-from jepa_gym.models import ActionConditionedPredictor, MaskedPredictor, VideoTransformer
+from jepa_gym.models import (
+    ActionConditionedPredictor,
+    AttentiveClassifier,
+    MaskedPredictor,
+    VideoTransformer,
+)
 from jepa_gym.models.rope import rotate, rotation
 from jepa_gym.world_model import layer_norm
 
@@ -82,6 +87,17 @@ def test_masked_predictor(golden):
     for index in range(4):
         got = predictor(data["context"], data["context_ids"], data["target_ids"], index)
         close(got, data[f"prediction_mask_index_{index % 3}"])
+
+
+def test_attentive_classifier(golden):
+    config, weights, data = golden("attentive_classifier")
+    classifier = AttentiveClassifier(
+        config["embed_dim"], config["num_heads"], config["num_classes"], config["depth"]
+    )
+    classifier.load_state_dict(weights)
+    close(classifier(data["tokens"]), data["logits"])
+    with torch.inference_mode():
+        close(classifier(data["tokens"][:1]), data["logits"][:1])
 
 
 def ac_predictor(golden, name):

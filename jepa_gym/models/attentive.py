@@ -1,0 +1,164 @@
+"""The attentive pooler of V-JEPA 2's frozen evaluation, and the heads on it.
+
+A few self-attention blocks without positions, then learned queries that attend to the tokens.
+
+Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/attentive_pooler.py`,
+`evals/action_anticipation_frozen/models.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from jepa_gym.models.blocks import INIT_STD, MLP, Block, attention, init_transformer
+from jepa_gym.models.linear import Linear
+
+POOLER_EPS = 1e-5
+"""Of the pooler's layer norms; the encoder's is 1e-6."""
+
+
+class CrossAttention(nn.Module):
+    """Queries attend to tokens; there is no projection afterwards."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Create the projections."""
+        super().__init__()
+        self.heads = heads
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)  # rows: keys, values
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Map (B, Q, width) queries and (B, N, width) tokens to (B, Q, width)."""
+        q = self.q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        kv = self.kv(tokens).unflatten(-1, (2, self.heads, -1)).transpose(1, 3)
+        return attention(q, *kv.unbind(2))
+
+
+class CrossAttentionBlock(nn.Module):
+    """queries + attention(queries, norm1(tokens)), then x + mlp(norm2(x))."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        """Create the block."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=POOLER_EPS)
+        self.xattn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=POOLER_EPS)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Map (B, Q, width) queries and (B, N, width) tokens to (B, Q, width)."""
+        x = queries + self.xattn(queries, self.norm1(tokens))
+        return x + self.mlp(self.norm2(x))
+
+
+class AttentivePooler(nn.Module):
+    """Pools any number of tokens into one vector for each learned query."""
+
+    def __init__(
+        self, width: int, heads: int, depth: int = 4, num_queries: int = 1, mlp_ratio: float = 4.0
+    ) -> None:
+        """Create the pooler.
+
+        Args:
+            width: Width D of the tokens.
+            heads: Attention heads.
+            depth: Blocks: `depth` - 1 of self-attention, and the one of the queries.
+            num_queries: Learned queries Q.
+            mlp_ratio: Hidden width of an MLP over `width`.
+
+        Raises:
+            ValueError: When `depth` or `num_queries` is below 1.
+        """
+        super().__init__()
+        if depth < 1 or num_queries < 1:
+            raise ValueError(
+                f"`depth` and `num_queries` must be at least 1, got {depth} and {num_queries}"
+            )
+        self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, width))
+        self.cross_attention_block = CrossAttentionBlock(width, heads, mlp_ratio)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, eps=POOLER_EPS) for _ in range(depth - 1)
+        )
+        init_transformer(self, self.blocks)
+        nn.init.trunc_normal_(self.query_tokens, std=INIT_STD)
+        with torch.no_grad():  # scaled as the last block of self-attention
+            self.cross_attention_block.mlp.fc2.weight.div_(math.sqrt(2.0 * max(1, depth - 1)))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, D) tokens to (B, Q, D).
+
+        Raises:
+            ValueError: When the tokens are of another width.
+        """
+        width = self.query_tokens.shape[-1]
+        if tokens.ndim != 3 or tokens.shape[-1] != width:
+            raise ValueError(f"`tokens` must be (B, N, {width}), got {tuple(tokens.shape)}")
+        for block in self.blocks:
+            tokens = block(tokens, None)
+        return self.cross_attention_block(self.query_tokens.expand(len(tokens), -1, -1), tokens)
+
+
+class AttentiveClassifier(nn.Module):
+    """A pooler of one query, and a linear layer to classes."""
+
+    def __init__(
+        self, width: int, heads: int, num_classes: int, depth: int = 4, mlp_ratio: float = 4.0
+    ) -> None:
+        """Create the classifier; arguments as for `AttentivePooler`."""
+        super().__init__()
+        self.pooler = AttentivePooler(width, heads, depth, mlp_ratio=mlp_ratio)
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, D) tokens to (B, classes) logits."""
+        return self.linear(self.pooler(tokens)[:, 0])
+
+
+class AnticipationHead(nn.Module):
+    """A pooler of three queries, and a linear layer for each of verb, noun and action."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        verbs: int,
+        nouns: int,
+        actions: int,
+        depth: int = 4,
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        """Create the head.
+
+        Args:
+            width: Width D of the tokens.
+            heads: Attention heads.
+            verbs: Classes of verbs.
+            nouns: Classes of nouns.
+            actions: Classes of pairs of both.
+            depth: As for `AttentivePooler`.
+            mlp_ratio: As for `AttentivePooler`.
+        """
+        super().__init__()
+        self.pooler = AttentivePooler(width, heads, depth, num_queries=3, mlp_ratio=mlp_ratio)
+        self.verb_classifier = nn.Linear(width, verbs)
+        self.noun_classifier = nn.Linear(width, nouns)
+        self.action_classifier = nn.Linear(width, actions)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Score what comes next.
+
+        Args:
+            tokens: (B, N, D): the encoder's tokens, then those predicted for the future.
+
+        Returns:
+            Logits ``verb`` (B, verbs), ``noun`` (B, nouns) and ``action`` (B, actions).
+        """
+        verb, noun, action = self.pooler(tokens).unbind(1)
+        return {
+            "verb": self.verb_classifier(verb),
+            "noun": self.noun_classifier(noun),
+            "action": self.action_classifier(action),
+        }

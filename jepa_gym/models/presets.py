@@ -1,0 +1,87 @@
+"""The published sizes, by name.
+
+``vit_large``, ``vit_huge`` and ``vit_giant`` are the released encoders; the smaller ones exist in
+the published code without weights. ``vit_giant`` is what that code calls `vit_giant_xformers`, with
+22 heads; a `vit_giant` with 16 heads exists there too, and no weights fit it.
+
+Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`, `src/hub/backbones.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jepa_gym.models.ac_predictor import ActionConditionedPredictor
+from jepa_gym.models.encoder import VideoTransformer
+from jepa_gym.models.masked_predictor import MaskedPredictor
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "vit_tiny": {"width": 192, "depth": 12, "heads": 3, "mlp_ratio": 4.0},
+    "vit_small": {"width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0},
+    "vit_base": {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0},
+    "vit_large": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "vit_huge": {"width": 1280, "depth": 32, "heads": 16, "mlp_ratio": 4.0},
+    "vit_giant": {"width": 1408, "depth": 40, "heads": 22, "mlp_ratio": 48 / 11},
+}
+GRID_256 = (16, 16)
+"""Rows and columns of tokens of a picture of 256 x 256 pixels in patches of 16."""
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return a copy of the sizes called `name`.
+
+    Raises:
+        ValueError: When there are none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return dict(PRESETS[name])
+
+
+def video_transformer(name: str, rope: str = "interleaved", **changes: Any) -> VideoTransformer:
+    """Create an untrained encoder of a published size.
+
+    Args:
+        name: One of `PRESETS`.
+        rope: ``interleaved``, or ``v2`` for published weights.
+        changes: Other arguments of `VideoTransformer`.
+
+    Raises:
+        ValueError: When `name` is unknown.
+    """
+    return VideoTransformer(**preset(name) | {"rope": rope} | changes)
+
+
+def masked_predictor(
+    encoder_name: str,
+    num_mask_tokens: int = 10,
+    grid: tuple[int, int] = GRID_256,
+    rope: str = "interleaved",
+) -> MaskedPredictor:
+    """Create the untrained masked predictor of an encoder.
+
+    Args:
+        encoder_name: One of `PRESETS`, whose features it predicts.
+        num_mask_tokens: 10 in the released weights.
+        grid: Rows and columns of tokens of a frame.
+        rope: ``interleaved``, or ``v2`` for published weights.
+
+    Raises:
+        ValueError: When `encoder_name` is unknown.
+    """
+    width = preset(encoder_name)["width"]
+    return MaskedPredictor(grid, width, num_mask_tokens=num_mask_tokens, rope=rope)
+
+
+def ac_predictor(
+    rope: str = "v2", grid: tuple[int, int] = GRID_256, **changes: Any
+) -> ActionConditionedPredictor:
+    """Create an untrained action-conditioned predictor of the size of V-JEPA 2-AC.
+
+    Args:
+        rope: ``v2`` for published weights, or ``interleaved``.
+        grid: Rows and columns of tokens of a frame.
+        changes: Other arguments of `ActionConditionedPredictor`.
+    """
+    sizes = {"latent_dim": PRESETS["vit_giant"]["width"], "width": 1024, "depth": 24, "heads": 16}
+    return ActionConditionedPredictor(**sizes | {"grid": grid, "rope": rope} | changes)
