@@ -57,7 +57,8 @@ class NoisyScriptedAgent(ScriptedAgent):
 
     Args:
         env: As in `ScriptedAgent`.
-        noise_m: Standard deviation of the noise on dx, dy, dz, metres.
+        noise: Standard deviation of the noise on dx, dy, dz, as a share of the move's length: long
+            moves miss, short ones are exact, so that most episodes still succeed.
         mistake_rate: Share of steps with a random action instead of the expert's.
         seed: Seed of the draws.
 
@@ -67,14 +68,14 @@ class NoisyScriptedAgent(ScriptedAgent):
     """
 
     def __init__(
-        self, env: gym.Env, noise_m: float = 0.01, mistake_rate: float = 0.1, seed: int = 0
+        self, env: gym.Env, noise: float = 0.05, mistake_rate: float = 0.05, seed: int = 0
     ) -> None:
         super().__init__(env)
-        if not 0.0 <= noise_m <= 0.1:
-            raise ValueError(f"`noise_m` must be in [0, 0.1] metres, got {noise_m!r}.")
+        if not 0.0 <= noise <= 1.0:
+            raise ValueError(f"`noise` must be in [0, 1], got {noise!r}.")
         if not 0.0 <= mistake_rate <= 1.0:
             raise ValueError(f"`mistake_rate` must be in [0, 1], got {mistake_rate!r}.")
-        self.noise_m, self.mistake_rate = noise_m, mistake_rate
+        self.noise, self.mistake_rate = noise, mistake_rate
         self._generator = np.random.default_rng(seed)
 
     def act(
@@ -90,5 +91,6 @@ class NoisyScriptedAgent(ScriptedAgent):
         if self._generator.random() < self.mistake_rate:
             action = self._generator.uniform(low, high)[None]
             action[:, 3:6] = 0.0  # a turned hand is no mistake that a demonstration shows
-        action[:, :3] += self._generator.normal(0.0, self.noise_m, (1, 3))
+        spread = self.noise * np.linalg.norm(action[:, :3])
+        action[:, :3] += spread * self._generator.standard_normal((1, 3))
         return np.clip(action, low, high).astype(np.float32), state

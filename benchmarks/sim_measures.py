@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.metadata
 import os
@@ -16,15 +17,18 @@ from unittest import mock
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
+from jepa_gym.envs.vector import FrankaVectorEnv
 
 CONTROL_STEPS_PER_FRAME = 5
 """Stock robosuite at 20 Hz: five control steps are the quarter second of one step of the suite."""
 MOVES = np.array([0.3] * 3 + [0.0] * 3 + [1.0], np.float32)
 """Share of the largest action that is drawn; both simulators move about as far."""
-ENDLESS = 10**9
+VIEW = {"obs_mode": "pixels", "camera": "left", "max_episode_steps": 10**9}
+"""One picture a step and no end."""
 WARM_UP_RESETS = 50
 REACH = "FrankaReach-v0"
 
@@ -94,9 +98,7 @@ def _measure(step: Callable[[], None], count: int, name: str) -> dict[str, float
 
 def _reach(camera: str, size_px: int) -> tuple[gym.Env, Callable[[], None]]:
     """Return `FrankaReach-v0` without end and a function that makes one random move."""
-    env = gym.make(
-        REACH, obs_mode="pixels", camera=camera, image_size=size_px, max_episode_steps=ENDLESS
-    )
+    env = gym.make(REACH, **(VIEW | {"camera": camera, "image_size": size_px}))
     env.reset(seed=0)
     env.action_space.seed(0)
     return env, lambda: env.step(env.action_space.sample() * MOVES)
@@ -237,56 +239,63 @@ def _resident_mib() -> float | None:
 
 
 def vector(counts: Sequence[int], frames_each: int, rounds: int) -> dict[str, Any]:
-    """Return frames per second of one env and of `counts` in processes, on two cores.
+    """Return frames per second of one env and of several in processes, on two cores.
 
-    Every configuration runs the same episodes with their resets. Rounds are interleaved and the
-    best of each counts, because what else the machine does only ever slows one down.
+    All stand at once and take turns of `frames_each` frames. A ratio is the median over the rounds
+    of the ratio within one, so that a machine that gets slower or faster meanwhile moves no ratio.
+    The row "2, unsynchronised" is what two processes reach that meet once in a turn only.
     """
-    best: dict[int, float] = defaultdict(float)
-    with _two_cores() as cores, tqdm(total=rounds * (1 + len(counts)), leave=False) as bar:
-        for _ in range(rounds):
-            for count in (0, *counts):
-                bar.set_description("one environment" if not count else f"{count} in processes")
-                rate = _single_rate(frames_each) if not count else _rate(count, frames_each)
-                best[count] = max(best[count], rate)
-                bar.update()
-    single = best.pop(0)
-    rows = {n: {"frames_per_s": rate, "ratio": rate / single} for n, rate in best.items()}
-    return {"cores": cores, "single_frames_per_s": single, "vector": rows}
+    with _two_cores() as cores, contextlib.ExitStack() as stack:
+        one = functools.partial(gym.make, REACH, **VIEW)
+        many = functools.partial(_ManySteps, REACH, frames_each // 2)
+        envs: dict[str, gym.Env | gym.vector.VectorEnv] = {"1, no process": one()}
+        envs["2, unsynchronised"] = FrankaVectorEnv([many] * 2, AutoresetMode.NEXT_STEP)
+        for count in counts:
+            envs[str(count)] = gym.make_vec(REACH, num_envs=count, **VIEW)
+            if hasattr(os, "sched_setaffinity"):
+                pinned = gym.make_vec(REACH, num_envs=count, pin_cores=True, **VIEW)
+                envs[f"{count}, pinned"] = pinned
+        for env in envs.values():
+            stack.callback(env.close)
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            _rate(env, 3 * getattr(env, "num_envs", 1), 1)
+        steps_each = {"2, unsynchronised": frames_each // 2}
+        rates = np.array(
+            [
+                [_rate(env, frames_each, steps_each.get(name, 1)) for name, env in envs.items()]
+                for _ in tqdm(range(rounds), "in processes", unit="round", leave=False)
+            ]
+        )
+    ratios = np.median(rates / rates[:, :1], axis=0)
+    rows = {
+        name: {"frames_per_s": float(rate), "ratio": float(ratio)}
+        for name, rate, ratio in zip(envs, np.median(rates, axis=0), ratios, strict=True)
+    }
+    return {"cores": cores, "rows": rows}
 
 
-def _single_rate(frames_each: int) -> float:
-    env = gym.make(REACH, obs_mode="pixels", camera="left")
-    _warm_up(env)
-    over, start = False, time.perf_counter()
-    for _ in range(2 * frames_each):
-        if over:
-            env.reset()
-            over = False
-        else:
-            *_, over, _ = env.step(env.action_space.sample() * MOVES)
-    rate = 2 * frames_each / (time.perf_counter() - start)
-    env.close()
-    return rate
+class _ManySteps(gym.Wrapper):
+    """Take `count` random moves a step."""
+
+    def __init__(self, env_id: str, count: int) -> None:
+        super().__init__(gym.make(env_id, **VIEW))
+        self._count = count
+
+    def step(self, action: np.ndarray):
+        for _ in range(self._count - 1):
+            self.env.step(self.action_space.sample() * MOVES)
+        return self.env.step(action)
 
 
-def _rate(num_envs: int, frames_each: int) -> float:
-    env = gym.make_vec(REACH, num_envs=num_envs, obs_mode="pixels", camera="left")
-    _warm_up(env)
-    steps = -(-4 * frames_each // num_envs)
+def _rate(env: gym.Env | gym.vector.VectorEnv, frames_wanted: int, frames_a_step: int) -> float:
+    """Return frames per second of `env` without resets, which the table of resets shows."""
+    count = getattr(env, "num_envs", 1) * frames_a_step
+    steps = -(-frames_wanted // count)
     start = time.perf_counter()
     for _ in range(steps):
         env.step(env.action_space.sample() * MOVES)
-    rate = steps * num_envs / (time.perf_counter() - start)
-    env.close()
-    return rate
-
-
-def _warm_up(env: gym.Env | gym.vector.VectorEnv) -> None:
-    env.reset(seed=0)
-    env.action_space.seed(0)
-    for _ in range(3):
-        env.step(env.action_space.sample() * MOVES)
+    return steps * count / (time.perf_counter() - start)
 
 
 def _cores() -> set[int]:

@@ -180,8 +180,9 @@ class Arm:
     def touched_bodies(self) -> tuple[set[int], set[int]]:
         """Return the bodies that each of the two finger pads touches, the world apart."""
         touched: tuple[set[int], set[int]] = (set(), set())
-        for contact in self.data.contact[: self.data.ncon]:
-            for geom, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
+        # the pairs as one array: building MuJoCo's contact objects takes 50 times as long
+        for pair in self.data.contact.geom[: self.data.ncon].tolist():
+            for geom, other in (pair, pair[::-1]):
                 if geom in self._pads and other not in self._pads:
                     touched[self._pads.index(geom)].add(int(self.model.geom_bodyid[other]))
         return touched[0] - {0}, touched[1] - {0}

@@ -23,6 +23,7 @@ from jepa_gym.envs.workbench import Workbench
 OBS_MODES = ("both", "pixels", "state")
 GOAL_SOURCES = ("expert", "random")
 GOAL_ATTEMPTS = 20
+COMMON_OPTIONS = ("variation", "recorded", "start_position", "object_position")
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         super().reset(seed=seed)
         self.options = parse_options(
             options,
-            ("variation", "recorded", "start_position", "object_position", *self.OPTIONS),
+            (*COMMON_OPTIONS, *self.OPTIONS),
         )
         drawn = sample_variation(self.split, self.np_random) if self.split else Variation()
         given = self.options.get("variation", {})
@@ -261,7 +262,11 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         return self.obs_mode != "state" or self.render_mode is not None
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything that decides the future; give it back to `set_state` to branch."""
+        """Return everything that decides the future; give it back to `set_state` to branch.
+
+        Gymnasium's `TimeLimit` around this environment keeps a count of its own: step the unwrapped
+        environment in branches.
+        """
         return {
             "physics": self.stage.physics(),
             "closing": self.arm.closing,

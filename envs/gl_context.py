@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import mujoco
@@ -129,10 +129,17 @@ def shared_context() -> SharedContext:
         return _contexts[-1]
 
 
+def _close_all() -> None:
+    for context in _contexts:
+        # another library may have shut the display down already; then nothing is left to free
+        with suppress(Exception):
+            context.close()
+
+
 @functools.cache
 def _close_at_exit() -> None:
     # handlers run in reverse order: MuJoCo registered its own while the first context was made
-    atexit.register(lambda: [context.close() for context in _contexts])
+    atexit.register(_close_all)
     if egl := _contexts[-1].egl:
         # MuJoCo's handler would wait in a forked child for threads that only the parent has
         os.register_at_fork(after_in_child=lambda: atexit.unregister(egl.eglTerminate))

@@ -72,8 +72,10 @@ class ObjectTaskEnv(FrankaEnv):
                 "size and friction in envs/objects.py"
             )
 
-    def carry(self, position: np.ndarray) -> None:
-        """Put the hand at `position` (3,) m with the object in it as it is, and let both settle.
+    def carry(self, position: np.ndarray, yaw: float = 0.0) -> None:
+        """Put the hand at `position` (3,) m, turned by `yaw` rad, with the object in it.
+
+        The object keeps its place in the hand, and both settle.
 
         Raises:
             GoalError: the arm cannot reach the position.
@@ -83,7 +85,7 @@ class ObjectTaskEnv(FrankaEnv):
         before = hand.xmat.reshape(3, 3)
         offset = before.T @ (self.object_position() - hand.xpos)
         turn = before.T @ data.xmat[self.stage.object_body].reshape(3, 3)
-        error = self.arm.shift(position, matrix(np.zeros(3)))
+        error = self.arm.shift(position, matrix(np.array([0.0, 0.0, yaw])))
         if error > 2e-3:
             raise GoalError(f"The arm cannot carry the object to {np.round(position, 3)} m")
         mujoco.mj_kinematics(self.model, data)

@@ -22,14 +22,14 @@ LOWERED_M = 0.004
 
 
 class FrankaPickPlaceEnv(ObjectTaskEnv):
-    """Pick and place: success if the object stands within 4 cm of the goal, released, at the end.
+    """Pick and place: success if the object rests upright, released, within 4 cm of the goal.
 
-    Strictly: centre within 4 cm, touched by no finger pad, at rest, and upright if it is an object
-    that can topple. Sub-goal images as published (V-JEPA 2, section 4.2): grasped (4 steps), near
-    the target, 8 cm above it (10 steps), placed with the hand open around it (4 steps). The hand
-    starts 8 to 14 cm above the grasp point. `achieved_goal` is the object's centre, `desired_goal`
-    its place; the reward reads positions alone. The further reset option is `goal_place` (2,) m.
-    See `FrankaEnv` for spaces and arguments; horizon 18 steps.
+    Strictly, and at the end: centre within 4 cm, touched by no finger pad, slower than 3 cm/s, and
+    not toppled if it is an object that can topple. Sub-goal images as published (V-JEPA 2, section
+    4.2): grasped (4 steps), near the target, 8 cm above it (10 steps), placed with the hand open
+    around it (4 steps). The hand starts 8 to 14 cm above the grasp point. `achieved_goal` is the
+    object's centre, `desired_goal` its place; the reward reads positions alone. The further reset
+    option is `goal_place` (2,) m. See `FrankaEnv` for spaces and arguments; horizon 18 steps.
     """
 
     SCHEDULE = {"grasped": 4, "near": 10, "placed": 4}

@@ -11,7 +11,7 @@ from jepa_gym.envs.base import SubGoal
 from jepa_gym.envs.manipulation import ObjectTaskEnv
 from jepa_gym.envs.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.reach import START_DISTANCE_M, SUCCESS_M, distance_reward
-from jepa_gym.envs.sampling import sample_object_place
+from jepa_gym.envs.sampling import OBJECT_YAW_RAD, sample_object_place
 
 CLEARANCE_M = 0.03
 """Least height of the object above the table at the start and in goals."""
@@ -43,8 +43,14 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
         self.carry(start)
 
     def make_goal(self) -> list[SubGoal]:
-        """Return the picture of the hand at the goal with the object in it."""
-        self.carry(self._target)
+        """Return the picture of the hand at the goal with the object in it.
+
+        With random goals also the hand's yaw is drawn.
+        """
+        yaw = 0.0
+        if self.goal_source == "random":
+            yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
+        self.carry(self._target, yaw)
         return [self.subgoal_now()]
 
     def achieved_goal(self) -> np.ndarray:

@@ -226,7 +226,8 @@ class Stage:
         round_ = thing.shape in ("cylinder", "capsule")
         if round_:
             radius = half[:2].mean()
-            half = np.array([radius, radius, max(half[2], 1.2 * radius)])
+            longer = 1.8 if thing.shape == "capsule" else 1.0
+            half = np.array([radius, radius, max(half[2], longer * radius)])
         straight = half[2] - half[0] if thing.shape == "capsule" else half[2]
         model.geom_type[geom] = _GEOM_TYPES[thing.shape]
         model.geom_size[geom] = [half[0], straight, 0] if round_ else half

@@ -195,7 +195,6 @@ def _lab() -> np.ndarray:
     """A laboratory: shelves with boxes, a post, a work bench, a chair, a desk by a light wall."""
     rng = np.random.default_rng(6)
     room = _Painter((206, 204, 198))
-    room.box(0, 0.85, 1, 0.15, (112, 112, 112))
     _paint_shelves(room, rng)
     room.box(0.45, 0.0, 0.035, 0.86, (46, 78, 98))
     room.box(0.5, 0.0, 0.006, 0.52, (44, 44, 46))

@@ -183,9 +183,7 @@ FACTORS: dict[str, Factor] = {
     "object_hue": Factor(
         "appearance", Ranges(((0.0, 0.2), (0.5, 0.7))), Ranges(((0.27, 0.43), (0.77, 0.93)))
     ),
-    "object_texture": Factor(
-        "appearance", Choices((None, *TRAIN_TEXTURES)), Choices(HELD_OUT_TEXTURES)
-    ),
+    "object_texture": Factor("appearance", Choices(TRAIN_TEXTURES), Choices(HELD_OUT_TEXTURES)),
     "object_scale": Factor(
         "appearance", Ranges(((0.95, 1.04),)), Ranges(((0.85, 0.93), (1.06, 1.1)))
     ),
@@ -195,7 +193,7 @@ FACTORS: dict[str, Factor] = {
     "background_texture": Factor(
         "appearance", Choices((None, *TRAIN_TEXTURES)), Choices(HELD_OUT_TEXTURES)
     ),
-    "light": Factor("appearance", Ranges(((0.85, 1.15),)), Ranges(((0.5, 0.7), (1.3, 1.6)))),
+    "light": Factor("appearance", Ranges(((0.8, 1.1),)), Ranges(((0.45, 0.65), (1.25, 1.45)))),
     "light_azimuth_deg": Factor(
         "appearance", Ranges(((-30.0, 30.0),)), Ranges(((-150.0, -60.0), (60.0, 150.0)))
     ),
@@ -257,12 +255,13 @@ def sample_variation(split: str, rng: np.random.Generator) -> Variation:
         return split_values(split, factor).draw(rng)
 
     hue, texture = draw("object_hue"), draw("object_texture")
-    own_surface = "appearance" not in SPLITS[split] and rng.random() < OWN_SURFACE_SHARE
+    # colour or texture, not both: dark textures would hide the colour
+    surface = rng.choice(["own", "colour", "texture"], p=_surface_shares(split))
     names = ("object_scale", "table_texture", "background_texture", "light", "light_azimuth_deg")
     camera = ("camera_azimuth_deg", "camera_elevation_deg", "camera_distance", "start_yaw_rad")
     return Variation(
-        object_rgb=None if own_surface else colorsys.hsv_to_rgb(hue, 0.8, 0.85),
-        object_texture=None if own_surface else texture,
+        object_rgb=colorsys.hsv_to_rgb(hue, 0.8, 0.85) if surface == "colour" else None,
+        object_texture=texture if surface == "texture" else None,
         distractors=tuple(
             Distractor(
                 shape=draw("distractor_shape"),
@@ -273,6 +272,11 @@ def sample_variation(split: str, rng: np.random.Generator) -> Variation:
         ),
         **{name: draw(name) for name in (*names, *camera)},
     )
+
+
+def _surface_shares(split: str) -> tuple[float, float, float]:
+    own = 0.0 if "appearance" in SPLITS[split] else OWN_SURFACE_SHARE
+    return own, (1 - own) / 2, (1 - own) / 2
 
 
 # ---- checks

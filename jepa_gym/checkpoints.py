@@ -15,22 +15,20 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from jepa_gym.config import WorldModelConfig
+from jepa_gym.published import load_published
+from jepa_gym.weight_files import SAFETENSORS_FILE as WEIGHTS_FILE
+from jepa_gym.weight_files import CheckpointError, check_tensors, open_weights
+
+__all__ = ["CheckpointError", "StartFrames", "check_tensors", "load_published"]
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 STARTS_FILE = "start_frames.npz"
 SHIPPED = ("default",)
-_SHOWN = 10
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -124,55 +122,28 @@ def read(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
                 f"checkpoint {folder} has no {name}; give 'default' for the shipped model, or a "
                 f"folder with {CONFIG_FILE} and {WEIGHTS_FILE} as `save_pretrained` writes it"
             )
-    try:
-        values = json.loads((folder / CONFIG_FILE).read_text())
-        config = WorldModelConfig.from_dict(values)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
-    try:
-        with safe_open(folder / WEIGHTS_FILE, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        size = (folder / WEIGHTS_FILE).stat().st_size
-        raise CheckpointError(
-            f"{folder / WEIGHTS_FILE} ({size} bytes) is truncated or no safetensors file "
-            f"({error}); copy or download it again"
-        ) from error
-    if "config" in metadata and json.loads(metadata["config"]) != values:
+    config, values = read_config(folder)
+    weights = open_weights(folder / WEIGHTS_FILE)
+    if "config" in weights.metadata and json.loads(weights.metadata["config"]) != values:
         raise CheckpointError(
             f"{WEIGHTS_FILE} and {CONFIG_FILE} in {folder} belong to different models; "
             "restore both from the same save"
         )
-    return config, tensors
+    return config, weights.copy(weights.sizes)
 
 
-def check_tensors(expected: dict[str, Tensor], got: dict[str, Tensor], folder: Path) -> None:
-    """Check that names and shapes agree.
+def read_config(folder: Path) -> tuple[WorldModelConfig, dict[str, Any]]:
+    """Read config.json: the configuration, and the same as plain JSON types.
 
     Raises:
-        CheckpointError: Naming the missing, unexpected and wrong-shaped keys.
+        FileNotFoundError: When there is none.
+        CheckpointError: When it is damaged or none of ours.
     """
-    shapes = [
-        f"{name} {tuple(got[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & got.keys())
-        if got[name].shape != expected[name].shape
-    ]
-    problems = {
-        "missing": sorted(expected.keys() - got.keys()),
-        "unexpected": sorted(got.keys() - expected.keys()),
-        "wrong shape": shapes,
-    }
-    lines = [
-        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
-        for kind, names in problems.items()
-        if names
-    ]
-    if lines:
-        raise CheckpointError(
-            f"the weights in {folder} do not fit the model of its {CONFIG_FILE}; "
-            "nothing was loaded\n  " + "\n  ".join(lines)
-        )
+    try:
+        values = json.loads((folder / CONFIG_FILE).read_text())
+        return WorldModelConfig.from_dict(values), values
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
 
 
 def write_starts(folder: Path, starts: StartFrames) -> None:
@@ -211,7 +182,7 @@ def render_card(config: WorldModelConfig, tensors: dict[str, Tensor], card: dict
     parameters = sum(x.numel() for name, x in tensors.items() if "running_" not in name)
     facts = {
         "parameters": f"{parameters:,}",
-        "encoder": config.encoder.kind,
+        "encoder": f"{config.encoder.kind} {config.encoder.name}".rstrip(),
         "tokens per frame": config.num_tokens,
         "frame": f"{config.frame.height}x{config.frame.width}, {' + '.join(config.frame.cameras)}",
         "step, seconds": config.frame.step_s,

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-rl": ("jepa_gym.training.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
     "camera-sweep": ("jepa_gym.benchmarks.camera_sweep:main", "fit moves seen from other angles"),
+    "download": ("jepa_gym.hub:main", "get published weights, or list them"),
 }
 
 

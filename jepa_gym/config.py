@@ -13,8 +13,12 @@ MAX_TURN_RAD = 0.3
 MAX_GRIPPER_CHANGE = 1.0
 """Bound of one action's change of gripper closedness."""
 
-ENCODER_KINDS = ("conv", "vit")
+ENCODER_KINDS = ("conv", "vit", "hf")
 ROPE_KINDS = ("interleaved", "v2")
+
+
+_ADDED = {"added": True}
+"""Marks a field that configurations written earlier do not have; they mean its default."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -66,7 +70,8 @@ class EncoderConfig:
     """One frame to tokens."""
 
     kind: str = "conv"
-    """`conv` (strided convolutions, then transformer blocks) or `vit` (the published one)."""
+    """`conv` (strided convolutions, then transformer blocks), `vit` (the published one) or `hf` (a
+    frozen one of transformers, described by `jepa_gym.models.foreign.foreign_config`)."""
     width: int = 192
     """Width of the transformer blocks."""
     depth: int = 3
@@ -76,11 +81,17 @@ class EncoderConfig:
     mlp_ratio: float = 4.0
     """Hidden width of a block's MLP over `width`."""
     latent_dim: int = 128
-    """Channels of a latent token; `vit` has no projection, so there it must equal `width`."""
+    """Channels of a latent token; only `conv` has a projection, elsewhere it must equal `width`."""
     patch: int = 32
-    """Pixels per token along each axis: the patch of `vit`, the total stride of `conv`."""
+    """Pixels per token along each axis: the patch of `vit` and `hf`, the total stride of `conv`."""
     rope: str = "interleaved"
-    """Rotary embedding: `interleaved`, or `v2` for the published weights."""
+    """Rotary embedding: `interleaved`, or `v2` for the published weights; `hf` has its own."""
+    name: str = field(default="", metadata=_ADDED)
+    """Of `hf`: a name on the Hugging Face hub, or a folder."""
+    revision: str = field(default="", metadata=_ADDED)
+    """Of `hf`: the commit on the hub."""
+    digest: str = field(default="", metadata=_ADDED)
+    """Of `hf`: the hash of its files."""
 
     def __post_init__(self) -> None:
         _require(
@@ -94,11 +105,17 @@ class EncoderConfig:
         _check_heads("encoder", self.width, self.heads)
         _require(self.depth >= 1, f"`encoder.depth` must be at least 1, got {self.depth}")
         _require(self.latent_dim >= 2, f"`encoder.latent_dim` must be >= 2, got {self.latent_dim}")
-        if self.kind == "vit":
+        foreign = self.kind == "hf"
+        _require(
+            bool(self.name) == bool(self.digest) == foreign and (foreign or not self.revision),
+            "`encoder.name` and `encoder.digest` belong to kind='hf' and to no other; make that "
+            "configuration with jepa_gym.models.foreign.foreign_config('hf:NAME_OR_FOLDER')",
+        )
+        if self.kind != "conv":
             _require(
                 self.latent_dim == self.width,
-                "`encoder.latent_dim` must equal `encoder.width` for kind='vit' (it has no "
-                f"output projection), got {self.latent_dim} and {self.width}",
+                f"`encoder.latent_dim` must equal `encoder.width` for kind={self.kind!r} (it has "
+                f"no output projection), got {self.latent_dim} and {self.width}",
             )
             _require(self.patch >= 1, f"`encoder.patch` must be positive, got {self.patch}")
         else:
@@ -167,7 +184,7 @@ class WorldModelConfig:
         _require(
             self.frame.height % patch == 0 and self.frame.width % patch == 0,
             f"`frame` size must be a multiple of `encoder.patch`={patch}, "
-            f"got {self.frame.height}x{self.frame.width}",
+            f"got {self.frame.height}x{self.frame.width}; {_nearest(self.frame, patch)}",
         )
 
     @property
@@ -203,6 +220,18 @@ class WorldModelConfig:
         return cls(**arguments)
 
 
+def _nearest(frame: FrameSpec, patch: int) -> str:
+    """Name the allowed frame sizes just below and above, alike for each of the tiled cameras."""
+    views = len(frame.cameras)
+    sides = [
+        sorted({max(patch, side // patch * patch), -(-side // patch) * patch})
+        for side in (frame.height, frame.width // views)
+    ]
+    rows, columns = (" or ".join(map(str, values)) for values in sides)
+    each = f" of each of the {views} cameras" if views > 1 else ""
+    return f"the nearest sizes{each} have {rows} rows and {columns} columns"
+
+
 def _listed(value: Any) -> Any:
     """Replace tuples by lists, as JSON does."""
     if isinstance(value, dict):
@@ -213,11 +242,13 @@ def _listed(value: Any) -> Any:
 
 
 def _checked(cls: type, values: dict[str, Any], what: str) -> dict[str, Any]:
-    """Check that the keys of `values` are exactly the fields of `cls`; lists become tuples."""
+    """Check that the keys of `values` are the fields of `cls`; lists become tuples."""
     if not isinstance(values, dict):
         raise ValueError(f"the {what} must be a mapping, got {type(values).__name__}")
     expected = {item.name for item in fields(cls)}
-    missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
+    added = {item.name for item in fields(cls) if item.metadata.get("added")}
+    missing = sorted(expected - added - values.keys())
+    unknown = sorted(values.keys() - expected)
     if missing or unknown:
         raise ValueError(
             f"the {what} has missing keys {missing} and unknown keys {unknown}; "

@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepa_gym import checkpoints, poses
+from jepa_gym import checkpoints, poses, pretrained
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
+from jepa_gym.models.foreign import ForeignEncoder, checkpoint_encoder
+from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from jepa_gym.weight_files import fill
 
 LATENT_EPS = 1e-5
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def layer_norm(latents: Tensor) -> Tensor:
@@ -30,18 +31,28 @@ def layer_norm(latents: Tensor) -> Tensor:
 class WorldModel(nn.Module):
     """An encoder of single frames and an action-conditioned predictor of their latents."""
 
-    def __init__(self, config: WorldModelConfig) -> None:
-        """Create an untrained model.
+    def __init__(self, config: WorldModelConfig, encoder_folder: Path | None = None) -> None:
+        """Create an untrained model; only a foreign encoder has its weights.
 
         Args:
             config: Sizes, frame, and the statistics that normalise states and actions.
+            encoder_folder: Where a foreign encoder's files are; by default its named source.
+
+        Raises:
+            ImportError, FileNotFoundError, ValueError: When a foreign encoder cannot be read (see
+                `ForeignEncoder`).
         """
         super().__init__()
         self.config = config
         self.folder: Path | None = None
         encoder, predictor = config.encoder, config.predictor
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
         if encoder.kind == "conv":
             self.encoder: nn.Module = ConvEncoder(encoder, config.grid)
+        elif encoder.kind == "hf":
+            size = (config.frame.height, config.frame.width)
+            self.encoder = ForeignEncoder(encoder, size, encoder_folder)
+            mean, std = self.encoder.mean, self.encoder.std
         else:
             self.encoder = VideoTransformer(
                 encoder.width,
@@ -64,29 +75,42 @@ class WorldModel(nn.Module):
             ("state_mean", config.state_mean),
             ("state_std", config.state_std),
             ("action_scale", config.action_scale),
-            ("pixel_scale", [1 / (255 * std) for std in _IMAGENET_STD]),
-            ("pixel_shift", [-m / s for m, s in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)]),
+            ("pixel_scale", [1 / (255 * s) for s in std]),
+            ("pixel_shift", [-m / s for m, s in zip(mean, std, strict=True)]),
         ):
-            self.register_buffer(name, torch.tensor(values), persistent=False)
+            values = torch.tensor(values, device="cpu")  # real in `from_pretrained`, too
+            self.register_buffer(name, values, persistent=False)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu") -> WorldModel:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        encoder: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> WorldModel:
         """Load a model, in eval mode.
 
         Args:
-            source: ``default`` for the checkpoint shipped with the package, or a folder.
+            source: ``default`` for the checkpoint shipped with the package; a folder of
+                `save_pretrained` or of `export.world_model`; a file of V-JEPA 2-AC, the original or
+                that of jepa-wms; or a name of `hub.REGISTRY`, which is downloaded.
             device: Where to put it.
+            encoder: The file, or its name, with the encoder of a published predictor, if `source`
+                has none. By default the one that `hub.REGISTRY` names.
+            local_files_only: Whether to fail rather than download.
 
         Raises:
-            FileNotFoundError: When the folder or one of its files is missing.
+            FileNotFoundError: When the folder or one of its files is missing, or a foreign encoder.
             CheckpointError: When a file is truncated or belongs to another architecture.
+            jepa_gym.hub.DownloadError: When a download fails.
         """
-        folder = checkpoints.resolve(source)
-        config, tensors = checkpoints.read(folder)
-        model = cls(config)
-        checkpoints.check_tensors(model.state_dict(), tensors, folder)
-        model.load_state_dict(tensors)
-        model.folder = folder
+        found = pretrained.read(source, encoder, local_files_only)
+        foreign = checkpoint_encoder(found.config.encoder, found.folder, local_files_only)
+        with torch.device("meta"):
+            model = cls(found.config, foreign)
+        fill(model, found.tensors, found.path)
+        model.folder = found.folder
         return model.to(device).eval()
 
     def save_pretrained(self, folder: str | Path, card: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 `python -m jepa_gym.training.posttrain --data DATASET --encoder RUN --output RUN2 --minutes 20`
 
+The encoder is the result of `pretrain`, or `hf:NAME_OR_FOLDER`, one of Hugging Face's.
+
 The encoder never changes, so every frame is encoded once and the latents are kept on disk (float16)
 beside the decoded frames. Loss: L1 with teacher forcing plus L1 of the two-step rollout.
 
@@ -21,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from jepa_gym.config import PredictorConfig
+from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.models.foreign import foreign_config, is_foreign
 from jepa_gym.training.dataset import ClipArrays, ClipSampler, Dataset
 from jepa_gym.training.finish import model_config, save_model
 from jepa_gym.training.landscape import Landscape
@@ -35,8 +38,8 @@ from jepa_gym.world_model import WorldModel
 class PosttrainConfig(RunConfig):
     """Train an action-conditioned predictor on the latents of a frozen encoder."""
 
-    encoder: Path
-    """Output folder of `pretrain`."""
+    encoder: str
+    """Output folder of `pretrain`, or `hf:NAME_OR_FOLDER` (V-JEPA 2, DINOv2 or DINOv3)."""
     learning_rate: float = 4.25e-4
     """Peak learning rate of AdamW."""
     frames: int = 4
@@ -54,12 +57,14 @@ def train(config: PosttrainConfig) -> Progress:
     torch.set_num_threads(config.threads)
     dataset = Dataset.open(config.data, config.skip_corrupt)
     arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
-    encoder = encoder_config(config.encoder)
+    foreign = is_foreign(config.encoder)
+    encoder = foreign_config(config.encoder) if foreign else encoder_config(Path(config.encoder))
     torch.manual_seed(config.seed)
     model = WorldModel(model_config(dataset, arrays, encoder, config.predictor, config.frames))
-    load_encoder(config.encoder, model)
+    if not foreign:
+        load_encoder(Path(config.encoder), model)
     model.encoder.requires_grad_(False)
-    latents = cache_latents(model.eval(), arrays, _cache_path(config, dataset))
+    latents = cache_latents(model.eval(), arrays, _cache_path(config, encoder, dataset))
     sampler = ClipSampler(
         replace(arrays, frames=latents), config.frames, config.batch_size, config.seed
     )
@@ -113,8 +118,10 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
     return np.load(path, mmap_mode="r")
 
 
-def _cache_path(config: PosttrainConfig, dataset: Dataset) -> Path:
-    weights = hashlib.sha256((config.encoder / ENCODER_NAME).read_bytes()).hexdigest()
+def _cache_path(config: PosttrainConfig, encoder: EncoderConfig, dataset: Dataset) -> Path:
+    weights = encoder.digest
+    if encoder.kind != "hf":
+        weights = hashlib.sha256((Path(config.encoder) / ENCODER_NAME).read_bytes()).hexdigest()
     return dataset.folder / "cache" / f"latents-{dataset.hash[:16]}-{weights[:16]}.npy"
 
 

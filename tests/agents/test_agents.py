@@ -109,16 +109,17 @@ def test_smooth_noise_remembers_stays_in_bounds_and_starts_afresh():
 
 
 def test_noisy_expert_disturbs_the_expert_within_bounds():
-    agent = make_agent("scripted-noisy", env=ExpertEnv(), noise_m=0.01, mistake_rate=0.25, seed=2)
+    agent = make_agent("scripted-noisy", env=ExpertEnv(), noise=0.1, mistake_rate=0.25, seed=2)
     actions = np.stack([agent.predict(OBSERVATION)[0] for _ in range(800)])
     assert all(SPACE.contains(action) for action in actions)
     kept = np.isclose(actions[:, 6], 0.05)
     assert 0.7 < kept.mean() < 0.8
-    assert 0.008 < (actions[kept, :3] - 0.05).std() < 0.011
+    expected = 0.1 * 0.05 * np.sqrt(3)
+    assert 0.8 * expected < (actions[kept, :3] - 0.05).std() < 1.1 * expected
     assert np.abs(actions[~kept][:, 3:6]).max() == 0
-    exact = make_agent("scripted-noisy", env=ExpertEnv(), noise_m=0.0, mistake_rate=0.0)
+    exact = make_agent("scripted-noisy", env=ExpertEnv(), noise=0.0, mistake_rate=0.0)
     np.testing.assert_array_equal(exact.predict(OBSERVATION)[0], np.full(7, 0.05, np.float32))
-    for wrong in ({"noise_m": 1.0}, {"mistake_rate": 2.0}):
+    for wrong in ({"noise": 2.0}, {"mistake_rate": 2.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             make_agent("scripted-noisy", env=ExpertEnv(), **wrong)
 

@@ -46,9 +46,10 @@ def test_tiny_run(tmp_path):
     for reset in figures["resets"].values():
         assert 0 < reset["median_ms"] <= reset["p95_ms"]
 
-    vector = figures["vector"]
-    expected = vector["vector"]["2"]["frames_per_s"] / vector["single_frames_per_s"]
-    assert vector["vector"]["2"]["ratio"] == pytest.approx(expected)
+    rows = figures["vector"]["rows"]
+    assert {"1, no process", "2, unsynchronised", "2"} <= set(rows)
+    assert rows["1, no process"]["ratio"] == 1.0
+    assert min(row["frames_per_s"] for row in rows.values()) > 0
     assert figures["construction"].keys() == {"imports_s", "first_s", "second_s"}
 
 

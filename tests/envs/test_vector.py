@@ -134,6 +134,13 @@ def test_one_thread_each_and_the_parent_as_before(make_vec, monkeypatch):
         assert LIBRARY_THREADS.items() <= started.items()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="cores can be chosen on Linux only")
+def test_processes_can_be_pinned_to_cores(make_vec):
+    env, cores = make_vec(obs_mode="state", pin_cores=True), sorted(os.sched_getaffinity(0))
+    for index, process in enumerate(env.unwrapped.processes):
+        assert os.sched_getaffinity(process.pid) == {cores[index % len(cores)]}
+
+
 def test_actions_of_a_wrong_shape_change_nothing(make_vec):
     env = make_vec(obs_mode="state")
     env.reset(seed=0)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
+from safetensors import safe_open
 
 from jepa_gym.checkpoints import CheckpointError, read_starts
+from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training import joint, posttrain, pretrain
 from jepa_gym.training.dataset import Dataset
@@ -125,7 +128,7 @@ def test_published_recipe(runs):
     )
     assert any("probe_cm" in line for line in read_log(folder / "encoder"))
     config = posttrain.PosttrainConfig(
-        output=folder / "ac", encoder=folder / "encoder", predictor=PREDICTOR, **shared
+        output=folder / "ac", encoder=str(folder / "encoder"), predictor=PREDICTOR, **shared
     )
     posttrain.train(config)
     model = check_world_model(folder / "ac", data)
@@ -144,6 +147,31 @@ def test_published_recipe(runs):
     )
     with pytest.raises(CheckpointError, match="wrong shape"):
         pretrain.load_encoder(folder / "encoder", wider)
+
+
+@pytest.mark.parametrize("family", ["vjepa2", "dinov2"])
+def test_posttraining_on_a_foreign_encoder(family, runs, tmp_path, monkeypatch):
+    _, data = runs
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 8}
+    if family == "vjepa2":
+        predictor = {
+            f"pred_{name}": number for name, number in sizes.items() if "patch" not in name
+        }
+        settings = transformers.VJEPA2Config(crop_size=16, **sizes, **predictor)
+        network = transformers.VJEPA2Model(settings)
+    else:
+        network = transformers.Dinov2Model(transformers.Dinov2Config(image_size=16, **sizes))
+    network.save_pretrained(tmp_path / family)
+    monkeypatch.setattr("sys.argv", ["jepa-gym"])  # the command replaces it
+    flags = {"data": data, "encoder": f"hf:{tmp_path / family}", "output": tmp_path / "ac"}
+    flags |= {"minutes": 0.05, "batch-size": 4, "threads": 1}
+    flags |= {"predictor.width": 16, "predictor.depth": 1, "predictor.heads": 1}
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    assert main(["posttrain", *words]) == 0
+    model = check_world_model(tmp_path / "ac", data)
+    assert model.config.encoder.kind == "hf"
+    with safe_open(tmp_path / "ac" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("predictor.") for name in file.keys())  # noqa: SIM118
 
 
 def test_masked_loss_trains_encoder_and_moves_the_average(runs):
