@@ -74,6 +74,7 @@ class Arm:
             rotation: (3, 3) matrix of the hand, base frame.
         """
         scratch, jacobian, turn = self._scratch, self._jacobian, np.zeros(3)
+        gram, push = np.zeros((6, 6)), np.zeros(6)
         scratch.qpos[:] = self.data.qpos
         angles = scratch.qpos[self._qpos]
         for iteration in range(IK_ITERATIONS + 1):
@@ -89,9 +90,13 @@ class Arm:
                 break
             mujoco.mj_jacSite(self.model, scratch, jacobian[:3], jacobian[3:], self._site)
             arm = jacobian[:, self._dofs]
-            inverse = arm.T @ np.linalg.inv(arm @ arm.T + _DAMPING)
             rest = NULLSPACE_GAIN * (_HOME - angles)
-            angles = angles + inverse @ (error - arm @ rest) + rest
+            # MuJoCo's own solver: LAPACK's last digits depend on its number of threads
+            mujoco.mju_mulMatMatT(gram, arm, arm)
+            gram += _DAMPING
+            mujoco.mju_cholFactor(gram, 0.0)
+            mujoco.mju_cholSolve(push, gram, error - arm @ rest)
+            angles = angles + arm.T @ push + rest
             angles = np.minimum(np.maximum(angles, self._range[:, 0]), self._range[:, 1])
             scratch.qpos[self._qpos] = angles
         return angles, max(distance, HAND_M * angle)

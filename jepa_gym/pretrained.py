@@ -157,6 +157,11 @@ def _config(
     encoder: dict[str, Tensor], predictor: dict[str, Tensor], path: Path, encoder_path: Path
 ) -> WorldModelConfig:
     sizes = infer("encoder", encoder, encoder_path)
+    if sizes["v2_1"]:
+        raise CheckpointError(
+            f"{encoder_path} is an encoder of V-JEPA 2.1, for which no action-conditioned predictor "
+            "is published: no world model. Read it with jepa_gym.published.load(path, 'encoder')"
+        )
     head = infer("ac_predictor", predictor, path)
     return WorldModelConfig(
         frame=FrameSpec(IMAGE_SIZE, IMAGE_SIZE, ("droid",), step_s=STEP_S),

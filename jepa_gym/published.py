@@ -27,6 +27,7 @@ from jepa_gym.models import (
     AttentiveClassifier,
     MaskedPredictor,
     VideoTransformer,
+    VideoTransformer21,
 )
 from jepa_gym.published_config import DEFAULT_ROPE, hugging_face_config, infer
 from jepa_gym.weight_files import CheckpointError, Weights, fill, open_weights
@@ -42,7 +43,6 @@ _FINGERPRINTS = {
     "predictor_embed.weight": "predictor",
     "pooler.query_tokens": "classifier",
 }
-_V2_1 = ("norms_block.", "video_mod_embed", "img_mod_embed", "patch_embed_img.")
 
 
 def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, Any]) -> nn.Module:
@@ -53,8 +53,9 @@ def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, A
         state_dict: Published names, with `module.` and `backbone.` or without. Copied.
         config: The arguments of the published class: embed_dim, depth, num_heads; where they apply
             img_size, patch_size, tubelet_size, mlp_ratio, predictor_embed_dim, num_mask_tokens,
-            use_extrinsics, action_embed_dim, num_classes. One of ours: `rope`, `v2` by default,
-            `interleaved` for V-JEPA 2.1.
+            use_extrinsics, action_embed_dim, num_classes. Two of ours: `rope`, `v2` by default,
+            `interleaved` for weights with the corrected embedding; `v2_1`, whether an encoder is
+            V-JEPA 2.1's, with modality vectors and inner norms (no weights of it were seen here).
 
     Returns:
         The module, in eval mode, float32. Call them by `encoder(video, token_ids=None)`,
@@ -165,7 +166,6 @@ def _read(weights: Weights, part: str) -> tuple[dict[str, Tensor], str]:
         advice = "name one of the classifiers" if probes and part == "classifier" else "name one"
         raise CheckpointError(f"{weights.path} has no part `{part}`; it has {held}: {advice}")
     names = parts[part]
-    _refuse_v2_1(names, weights.path)
     copied = weights.copy(names.values())
     if hf_names.is_hugging_face(set(weights.sizes)):
         return hf_names.from_hugging_face(part, copied), part
@@ -198,16 +198,6 @@ def _renamed(name: str) -> str:
     return name
 
 
-def _refuse_v2_1(names: dict[str, str], path: Path) -> None:
-    own = [name for name in names if name.startswith(_V2_1)]
-    if own:
-        raise CheckpointError(
-            f"{path} is a V-JEPA 2.1 model: {len(own)} of its names, such as {own[0]}, belong to "
-            "modality embeddings and per-level norms, which are not supported yet. Backbones with "
-            "V-JEPA 2's names and the corrected rotary embedding are (rope='interleaved')"
-        )
-
-
 def _built(kind: str, tensors: dict[str, Tensor], config: dict[str, Any], where: str) -> nn.Module:
     if kind not in BUILDERS:
         raise ValueError(f"`kind` must be one of {tuple(BUILDERS)}, got {kind!r}")
@@ -231,15 +221,15 @@ def _grid(config: dict[str, Any]) -> tuple[int, int]:
 def _encoder(config: dict[str, Any]) -> nn.Module:
     if not config.get("use_rope", True):
         raise ValueError("`use_rope` must be true: the published encoders have no position table")
-    return VideoTransformer(
-        config["embed_dim"],
-        config["depth"],
-        config["num_heads"],
-        patch=config.get("patch_size", 16),
-        tubelet=config.get("tubelet_size", 2),
-        mlp_ratio=config.get("mlp_ratio", 4.0),
-        rope=config.get("rope", "v2"),
-    )
+    sizes = config["embed_dim"], config["depth"], config["num_heads"]
+    shapes = {
+        "patch": config.get("patch_size", 16),
+        "tubelet": config.get("tubelet_size", 2),
+        "mlp_ratio": config.get("mlp_ratio", 4.0),
+    }
+    if config.get("v2_1", False):
+        return VideoTransformer21(*sizes, **shapes)
+    return VideoTransformer(*sizes, **shapes, rope=config.get("rope", "v2"))
 
 
 def _masked_predictor(config: dict[str, Any]) -> nn.Module:

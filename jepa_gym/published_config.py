@@ -109,6 +109,7 @@ def _encoder(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
         "mlp_ratio": shapes.mlp_ratio("blocks.0"),
         "patch_size": patch,
         "tubelet_size": tubelet,
+        "v2_1": "video_mod_embed" in shapes.tensors,
     }
 
 
