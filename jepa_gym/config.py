@@ -140,6 +140,8 @@ class PredictorConfig:
     """Hidden width of a block's MLP over `width`."""
     rope: str = "interleaved"
     """Rotary embedding: `interleaved`, or `v2` for the published weights."""
+    use_states: bool = field(default=True, metadata=_ADDED)
+    """Whether a frame has a token for the robot's state."""
 
     def __post_init__(self) -> None:
         _require(

@@ -84,6 +84,11 @@ def world_model(folder: str | Path, model: WorldModel) -> None:
             f"the layout of V-JEPA 2-AC has raw states and actions, this model has its own "
             f"{', '.join(scaled)}; use `save_pretrained`"
         )
+    if not config.predictor.use_states:
+        raise ValueError(
+            "the layout of V-JEPA 2-AC has a state token, this model has none; use "
+            "`save_pretrained`"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     official(folder / OFFICIAL_FILE, model.encoder, model.predictor)
     text = json.dumps(config.to_dict(), indent=2) + "\n"

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jepa_gym import checkpoints, hub, published
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
+from jepa_gym.models.ac_predictor import EXTRINSICS_DIM
 from jepa_gym.published_config import IMAGE_SIZE, infer
 from jepa_gym.weight_files import CheckpointError, Weights, open_weights
 
@@ -106,17 +108,18 @@ def read_published(
     Raises:
         CheckpointError: When the predictor is of another kind, or there is no encoder.
     """
-    predictor = _predictor(weights)
+    predictor, head = _predictor(weights)
     part = _encoder_part(weights, encoder_weights)
     encoder = published.read_part(encoder_weights, part)
     return (
-        _config(encoder, predictor, weights.path, encoder_weights.path),
+        _config(infer("encoder", encoder, encoder_weights.path), head),
         {f"encoder.{name}": x for name, x in encoder.items()}
         | {f"predictor.{name}": x for name, x in predictor.items()},
     )
 
 
-def _predictor(weights: Weights) -> dict[str, Tensor]:
+def _predictor(weights: Weights) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the predictor's tensors and configuration."""
     predictor = published.read_part(weights, "predictor")
     if _PREDICTOR_KEY not in predictor:
         kind = "the masked predictor of pre-training" if "mask_tokens.0" in predictor else "another"
@@ -125,12 +128,13 @@ def _predictor(weights: Weights) -> dict[str, Tensor]:
             f"(`{_PREDICTOR_KEY}` is missing): no world model. Read its encoder with "
             "jepa_gym.published.load(path, 'encoder') and post-train a predictor"
         )
+    config = infer("ac_predictor", predictor, weights.path)
     if published.is_jepa_wms(weights) and not any(n.startswith(_EXTRINSICS) for n in predictor):
         # jepa-wms builds this layer only for models that use it; here it is never called.
         width = len(predictor[_PREDICTOR_KEY])
-        predictor[f"{_EXTRINSICS}weight"] = torch.zeros(width, 6)
+        predictor[f"{_EXTRINSICS}weight"] = torch.zeros(width, EXTRINSICS_DIM)
         predictor[f"{_EXTRINSICS}bias"] = torch.zeros(width)
-    return predictor
+    return predictor, config
 
 
 def _encoder_part(weights: Weights, encoder_weights: Weights) -> str:
@@ -153,16 +157,13 @@ def _encoder_part(weights: Weights, encoder_weights: Weights) -> str:
     )
 
 
-def _config(
-    encoder: dict[str, Tensor], predictor: dict[str, Tensor], path: Path, encoder_path: Path
-) -> WorldModelConfig:
-    sizes = infer("encoder", encoder, encoder_path)
+def _config(sizes: dict[str, Any], head: dict[str, Any]) -> WorldModelConfig:
+    """Return the configuration of a published encoder and predictor."""
     if sizes["v2_1"]:
         raise CheckpointError(
-            f"{encoder_path} is an encoder of V-JEPA 2.1, for which no action-conditioned predictor "
-            "is published: no world model. Read it with jepa_gym.published.load(path, 'encoder')"
+            "the encoder is one of V-JEPA 2.1, for which no action-conditioned predictor is "
+            "published: no world model. Read it with jepa_gym.published.load(path, 'encoder')"
         )
-    head = infer("ac_predictor", predictor, path)
     return WorldModelConfig(
         frame=FrameSpec(IMAGE_SIZE, IMAGE_SIZE, ("droid",), step_s=STEP_S),
         encoder=EncoderConfig(
@@ -181,6 +182,7 @@ def _config(
             heads=head["num_heads"],
             mlp_ratio=head["mlp_ratio"],
             rope="v2",
+            use_states=head["use_states"],
         ),
         action_scale=(1.0,) * 7,
         context_frames=1,

@@ -53,9 +53,10 @@ def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, A
         state_dict: Published names, with `module.` and `backbone.` or without. Copied.
         config: The arguments of the published class: embed_dim, depth, num_heads; where they apply
             img_size, patch_size, tubelet_size, mlp_ratio, predictor_embed_dim, num_mask_tokens,
-            use_extrinsics, action_embed_dim, num_classes. Two of ours: `rope`, `v2` by default,
+            use_extrinsics, action_embed_dim, num_classes. Three of ours: `rope`, `v2` by default,
             `interleaved` for weights with the corrected embedding; `v2_1`, whether an encoder is
-            V-JEPA 2.1's, with modality vectors and inner norms (no weights of it were seen here).
+            V-JEPA 2.1's, with modality vectors and inner norms (no weights of it were seen here);
+            `use_states`, false for jepa-wms' retrained predictor.
 
     Returns:
         The module, in eval mode, float32. Call them by `encoder(video, token_ids=None)`,
@@ -128,8 +129,14 @@ def is_hugging_face(folder: Path) -> bool:
 
 
 def is_jepa_wms(weights: Weights) -> bool:
-    """Say whether the predictor in a file is of jepa-wms: it has no `state_encoder`."""
-    return "state_encoder.weight" not in parts_of(weights).get("predictor", {})
+    """Say whether the predictor in a file is of jepa-wms.
+
+    Its state encoder has another name, or is missing like that of the extrinsics, which the
+    original always has.
+    """
+    names = parts_of(weights).get("predictor", {})
+    original = any(f"{layer}_encoder.weight" in names for layer in ("state", "extrinsics"))
+    return "proprio_encoder.weight" in names or not original
 
 
 def parts_of(weights: Weights) -> dict[str, dict[str, str]]:
@@ -256,6 +263,7 @@ def _ac_predictor(config: dict[str, Any]) -> nn.Module:
         rope=config.get("rope", "v2"),
         use_extrinsics=config.get("use_extrinsics", False),
         action_dim=config.get("action_embed_dim", 7),
+        use_states=config.get("use_states", True),
     )
 
 

@@ -133,7 +133,13 @@ def _masked_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
 
 def _ac_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     action_dim = shapes("action_encoder.weight")[1]
-    return _predictor(shapes, known, _HEAD_WIDTH) | {"action_embed_dim": action_dim}
+    # jepa-wms' retrained predictor has no states, and then no layer for extrinsics either; if only
+    # one of them is missing, the file is damaged, and loading names it.
+    layers = {f"{name}_encoder.weight" for name in ("state", "extrinsics")}
+    return _predictor(shapes, known, _HEAD_WIDTH) | {
+        "action_embed_dim": action_dim,
+        "use_states": not layers.isdisjoint(shapes.tensors),
+    }
 
 
 def _attentive_classifier(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class WorldModel(nn.Module):
             predictor.heads,
             mlp_ratio=predictor.mlp_ratio,
             rope=predictor.rope,
+            use_states=predictor.use_states,
         )
         for name, values in (
             ("state_mean", config.state_mean),

@@ -1,6 +1,6 @@
 """The action-conditioned predictor of V-JEPA 2-AC, with a cache of frames.
 
-Tokens of a frame: [action, state, (camera extrinsics,) patches row by row]; a token sees its own
+Tokens of a frame: [action, (state,) (camera extrinsics,) patches row by row]; a token sees its own
 frame and all earlier ones. The patches of frame t give the latents of frame t + 1, directly, not
 as a residual.
 
@@ -70,6 +70,7 @@ class ActionConditionedPredictor(nn.Module):
         rope: str = "interleaved",
         use_extrinsics: bool = False,
         action_dim: int = 7,
+        use_states: bool = True,
     ) -> None:
         """Create the predictor.
 
@@ -84,14 +85,17 @@ class ActionConditionedPredictor(nn.Module):
             use_extrinsics: Whether a frame has a token for the camera's pose. The layer
                 `extrinsics_encoder` exists either way, as in the published checkpoint.
             action_dim: Numbers of an action and of a state.
+            use_states: Whether a frame has a token for the state. jepa-wms' retrained V-JEPA 2-AC
+                has none, nor the layer for it; states are then taken and ignored.
         """
         super().__init__()
         self.grid, self.head_dim, self.rope = grid, width // heads, rope
-        self.use_extrinsics = use_extrinsics
-        self.extra_tokens = 3 if use_extrinsics else 2
+        self.use_extrinsics, self.use_states = use_extrinsics, use_states
+        self.extra_tokens = 1 + use_states + use_extrinsics
         self.predictor_embed = nn.Linear(latent_dim, width)
         self.action_encoder = nn.Linear(action_dim, width)
-        self.state_encoder = nn.Linear(action_dim, width)
+        if use_states:
+            self.state_encoder = nn.Linear(action_dim, width)
         self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, width)
         self.predictor_blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
@@ -187,7 +191,9 @@ class ActionConditionedPredictor(nn.Module):
     ) -> Tensor:
         """Return the (B, T, extra + N, width) tokens; T stands for S when decoding."""
         self._check(latents, actions, states, extrinsics)
-        conditions = [self.action_encoder(actions), self.state_encoder(states)]
+        conditions = [self.action_encoder(actions)]
+        if self.use_states:
+            conditions.append(self.state_encoder(states))
         if extrinsics is not None:
             conditions.append(self.extrinsics_encoder(extrinsics))
         patches = self.predictor_embed(latents).expand(-1, actions.shape[1], -1, -1)

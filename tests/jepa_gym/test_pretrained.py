@@ -115,6 +115,39 @@ def test_jepa_wms(tmp_path, encoder, predictor):
     assert torch.equal(model.predictor.state_encoder.bias, predictor.state_encoder.bias)
 
 
+def test_jepa_wms_without_states(tmp_path, encoder):
+    """The retrained predictor (`proprio_tokens: 0` in its configuration) sees actions only."""
+    settings = {"rope": "v2", "use_states": False}
+    predictor = seeded(ActionConditionedPredictor((16, 16), WIDTH, 64, 2, 1, **settings))
+    weights = {n: x for n, x in wrapped(predictor).items() if "extrinsics" not in n}
+    torch.save({"encoder": wrapped(encoder), "predictor": weights}, tmp_path / "ac.pth.tar")
+    model = WorldModel.from_pretrained(tmp_path / "ac.pth.tar")
+    assert not model.config.predictor.use_states and model.predictor.extra_tokens == 1
+    latents, actions = torch.randn(1, 2, 256, WIDTH), torch.randn(1, 2, 7)
+    states = torch.randn(2, 1, 2, 7)
+    with torch.inference_mode():
+        got = [model.predict(latents, actions, state) for state in states]
+        expected = predictor(latents, actions, states[0])
+        expected = torch.nn.functional.layer_norm(expected, (WIDTH,))
+    assert torch.equal(got[0], got[1]) and (got[0] - expected).abs().max() <= 2e-4
+    plan = torch.randn(1, 3, 2, 7)
+    known = (latents[:, :1], states[0][:, :1])
+    first = model.rollout(*known, plan)[:, 0, 0]
+    single = model.predict(latents[:, :1], plan[:, 0, :1], states[0][:, :1])[:, 0]
+    assert (first - single).abs().max() <= 1e-4
+    model.save_pretrained(tmp_path / "out", {})
+    assert same(WorldModel.from_pretrained(tmp_path / "out"), model)
+    with pytest.raises(ValueError, match="has a state token"):
+        export.world_model(tmp_path, model)
+
+
+def test_missing_states_are_not_overlooked(tmp_path, encoder, predictor):
+    weights = {n: x for n, x in wrapped(predictor).items() if "state_encoder" not in n}
+    torch.save({"encoder": wrapped(encoder), "predictor": weights}, tmp_path / "ac.pt")
+    with pytest.raises(CheckpointError, match=r"2 missing: predictor\.state_encoder"):
+        WorldModel.from_pretrained(tmp_path / "ac.pt")
+
+
 def test_extrinsics_are_not_invented_for_official_files(tmp_path, encoder, predictor):
     weights = {n: x for n, x in wrapped(predictor).items() if "extrinsics" not in n}
     torch.save({"encoder": wrapped(encoder), "predictor": weights}, tmp_path / "ac.pt")
