@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import jepa_gym
 from jepa_gym import checkpoints, poses
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.training.dataset import ClipArrays, Dataset
-from jepa_gym.training.landscape import Landscape, success_energy
+from jepa_gym.training.landscape import Landscape, success_threshold
 from jepa_gym.training.trainer import Progress, RunConfig, command, plain
 from jepa_gym.world_model import WorldModel
 
@@ -76,8 +76,9 @@ def save_model(
         progress: the finished run.
         figures: validation figures for the card.
     """
-    threshold = success_energy(model, landscape)
-    model.config = replace(model.config, success_energy=round(threshold, 4))
+    threshold = success_threshold(model, landscape)
+    model.config = replace(model.config, success_energy=round(threshold.energy, 4))
+    figures = figures | {f"success {name}": value for name, value in asdict(threshold).items()}
     model.save_pretrained(config.output, provenance(recipe, config, dataset, progress, figures))
     checkpoints.write_starts(config.output, start_frames(landscape.arrays))
 

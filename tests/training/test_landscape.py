@@ -8,7 +8,7 @@ import torch
 
 from jepa_gym import poses
 from jepa_gym.training.dataset import ClipArrays
-from jepa_gym.training.landscape import Landscape, success_energy
+from jepa_gym.training.landscape import Landscape, success_threshold
 
 from .conftest import make_episode
 
@@ -89,5 +89,8 @@ def test_too_little_data(arrays):
 
 def test_success_energy_separates_near_from_far(arrays):
     model = ExactModel(torch.from_numpy(arrays.states[..., :3]).clone())
-    threshold = success_energy(model, Landscape(arrays))
-    assert 0 < threshold < 0.04
+    threshold = success_threshold(model, Landscape(arrays))
+    assert 0 < threshold.energy < 0.04
+    assert threshold.auc > 0.9
+    assert 0 <= threshold.false_success_rate < 0.2
+    assert 0 <= threshold.missed_success_rate < 0.4
