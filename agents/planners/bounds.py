@@ -113,6 +113,35 @@ class Bounds(MoveLimits):
                 f"`workspace` needs `position` (B, 3) in metres, where the moves start; got {got}."
             )
 
+
+class Projection:
+    """Brings actions into bounds; holds what that needs on the device of the search.
+
+    Attributes:
+        limit: (7,), the bound of each number of an action; 0 for a rotation not searched.
+
+    Args:
+        bounds: What a plan may do.
+        batch_size: Number of problems B.
+        device: Where the search runs.
+
+    Raises:
+        ValueError: If the bounds' `position` is of another batch.
+    """
+
+    def __init__(self, bounds: Bounds, batch_size: int, device: torch.device) -> None:
+        self._bounds = bounds
+        self.limit = bounds.per_axis().to(device)
+        if bounds.workspace is None:
+            return
+        if len(bounds.position) != batch_size:
+            raise ValueError(
+                f"`position` must be ({batch_size}, 3), one for each problem, got "
+                f"{tuple(bounds.position.shape)}."
+            )
+        self._place = bounds.position.to(self.limit)
+        self._low, self._high = torch.tensor(bounds.workspace).to(self.limit)
+
     def clip(self, actions: torch.Tensor) -> torch.Tensor:
         """Bring actions into the bounds; the gripper's dead zone is left alone.
 
@@ -121,18 +150,14 @@ class Bounds(MoveLimits):
 
         Returns:
             (B, S, H, 7), a new tensor. No number is larger than it was.
-
-        Raises:
-            ValueError: If `position` is of another batch.
         """
-        limit = self.per_axis().to(actions)
-        actions = actions.clamp(-limit, limit)
-        if self.norm == "ball":
+        actions = actions.clamp(-self.limit, self.limit)
+        if self._bounds.norm == "ball":
             length = actions[..., :3].norm(dim=-1, keepdim=True)
             # the share is rounded down, so that no product of it is longer than the bound
-            share = (self.max_move_m * (1 - 1e-6) / length.clamp(min=1e-12)).clamp(max=1)
-            actions[..., :3] *= share
-        if self.workspace is not None:
+            radius = self._bounds.max_move_m * (1 - 1e-6)
+            actions[..., :3] *= (radius / length.clamp(min=1e-12)).clamp(max=1)
+        if self._bounds.workspace is not None:
             self._keep_inside(actions)
         return actions
 
@@ -140,20 +165,14 @@ class Bounds(MoveLimits):
         """Bring actions (B, S, H, 7) into the bounds and out of the gripper's dead zone."""
         actions = self.clip(actions)
         gripper = actions[..., GRIPPER]
-        gripper.masked_fill_(gripper.abs() < self.gripper_dead_zone, 0.0)
+        gripper.masked_fill_(gripper.abs() < self._bounds.gripper_dead_zone, 0.0)
         return actions
 
     def _keep_inside(self, actions: torch.Tensor) -> None:
         """Shorten moves (B, S, H, 7), in place, where they would lead out of the workspace."""
-        if len(self.position) != len(actions):
-            raise ValueError(
-                f"`position` must be ({len(actions)}, 3), one for each problem, got "
-                f"{tuple(self.position.shape)}."
-            )
-        low, high = (torch.as_tensor(corner).to(actions) for corner in self.workspace)
-        place = self.position.to(actions)[:, None].expand(*actions.shape[:2], 3)
+        place = self._place[:, None].expand(*actions.shape[:2], 3)
         for step in range(actions.shape[2]):
             move = actions[:, :, step, :3]
-            down, up = (low - place).clamp(max=0), (high - place).clamp(min=0)
+            down, up = (self._low - place).clamp(max=0), (self._high - place).clamp(min=0)
             actions[:, :, step, :3] = move.clamp(down, up)
             place = place + actions[:, :, step, :3]

@@ -121,14 +121,14 @@ class CEM(SearchPlanner):
         """Search from the first of the starts; see `SearchPlanner.search`."""
         config, published = self.config, self.config.as_published
         keep_mean, keep_std = (x.to(search.device) for x in (self._keep_mean, self._keep_std))
-        mean, scale = starts[:, 0], search.scale.clone()
+        mean, scale = starts[:, 0], search.bounds.limit.clone()
         if published:
             scale[GRIPPER] = 1.0
         std = scale.expand_as(mean)
         for _ in search.iterations(config.iterations):
             noise = search.noise(config.samples)
             if not published:
-                noise[:, 0] = 0  # the mean itself
+                noise[:, 0].zero_()  # the mean itself
             sampled = mean[:, None] + std[:, None] * noise  # (B, S, H, 7)
             sampled, costs = search.evaluate(sampled, dead_zone=not published)
             elites, elite_costs = cheapest(sampled, costs, config.elites)

@@ -18,6 +18,11 @@ from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.search import Search
 
+BETAS = (0.9, 0.999)
+"""Decay of the first and of the second moment, as in the paper on Adam."""
+EPSILON = 1e-8
+"""Added to the root of the second moment, as there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientConfig(SearchConfig):
@@ -62,16 +67,22 @@ class Gradient(SearchPlanner):
             others = search.uniform(max(config.samples - starts.shape[1], 0))
             others = others.expand(len(starts), -1, -1, -1)
             points = torch.cat([starts, others], dim=1)[:, : config.samples]
-            scale = search.scale.clamp(min=torch.finfo(torch.float32).tiny)
-            shares = (search.bounds.clip(points) / scale).requires_grad_()  # of the bounds
-            adam = torch.optim.Adam([shares], lr=config.learning_rate)
+            limit = search.bounds.limit
+            scale = limit.clamp(min=torch.finfo(torch.float32).tiny)
+            shares = search.bounds.clip(points) / scale  # of the bounds
+            first = second = torch.zeros_like(shares)
             for index in search.iterations(config.iterations):
-                adam.param_groups[0]["lr"] = config.learning_rate * (1 - index / config.iterations)
-                actions, costs = search.evaluate(shares.detach() * search.scale, grad=True)
-                shares.grad = _gradient(actions, costs) * search.scale
-                adam.step()
-                with torch.no_grad():
-                    shares.copy_(search.bounds.clip(shares * search.scale) / scale)
+                actions, costs = search.evaluate(shares * limit, grad=True)
+                gradient = _gradient(actions, costs) * limit
+                first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+                second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+                mean, square = (
+                    moment / (1 - beta ** (index + 1))
+                    for moment, beta in zip((first, second), BETAS, strict=True)
+                )
+                rate = config.learning_rate * (1 - index / config.iterations)
+                moved = shares - rate * mean / (square.sqrt() + EPSILON)
+                shares = search.bounds.clip(moved * limit) / scale
 
 
 def _gradient(actions: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:

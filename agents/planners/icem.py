@@ -75,7 +75,7 @@ class ICEM(SearchPlanner):
         """Search from the first of the starts, with all as candidates."""
         config, colour = self.config, self._colour.to(search.device)
         mean = starts[:, 0]
-        std = search.scale.expand_as(mean)
+        std = search.bounds.limit.expand_as(mean)
         kept, kept_costs = starts[:, :0], starts[:, :0, 0, 0]
         for index in search.iterations(config.iterations):
             samples = max(round(config.samples / config.decay**index), 2 * config.elites)

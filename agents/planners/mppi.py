@@ -66,10 +66,10 @@ class MPPI(SearchPlanner):
         """Search from the first of the starts; see `SearchPlanner.search`."""
         config, keep = self.config, self.config.momentum
         mean = starts[:, 0]
-        std = search.scale.expand_as(mean)
+        std = search.bounds.limit.expand_as(mean)
         for _ in search.iterations(config.iterations):
             noise = search.noise(config.samples)
-            noise[:, 0] = 0  # the mean itself
+            noise[:, 0].zero_()  # the mean itself
             sampled, costs = search.evaluate(mean[:, None] + std[:, None] * noise)
             weight = weights(costs, config.temperature)[:, :, None, None]
             new_mean = (weight * sampled).sum(dim=1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
-from jepa_gym.agents.planners.bounds import INFINITE, Bounds
+from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Projection
 
 if TYPE_CHECKING:
     from jepa_gym.agents.planners.base import SearchConfig
@@ -58,8 +58,7 @@ class Search:
     Attributes:
         generator: Source of all randomness.
         device: Where the search runs.
-        bounds: What a plan may do.
-        scale: (7,), the bound of each number of an action; 0 for a rotation not searched.
+        bounds: Brings candidates into the bounds.
         take_last: Take the last candidate for the plan, whatever it costs, not the cheapest.
 
     Args:
@@ -71,7 +70,7 @@ class Search:
         budget_s: Seconds from now until the search ends, or None.
 
     Raises:
-        ValueError: If the budget is not above 0.
+        ValueError: If the budget is not above 0, or the bounds are of another batch.
     """
 
     def __init__(
@@ -86,8 +85,7 @@ class Search:
         if budget_s is not None and not budget_s > 0:
             raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
         self.generator, self.device = generator, generator.device
-        self.bounds = bounds
-        self.scale = bounds.per_axis().to(self.device)
+        self.bounds = Projection(bounds, batch_size, self.device)
         self.take_last = False
         self._cost_fn, self._config = cost_fn, config
         self._candidates: list[torch.Tensor] = []
@@ -112,7 +110,7 @@ class Search:
         """Draw (1, S, H, 7) uniformly within the bounds of each number; shared as `noise`."""
         shape = (1, samples, self._config.horizon, ACTION_DIM)
         draw = torch.rand(shape, generator=self.generator, device=self.device)
-        return (2 * draw - 1) * self.scale
+        return (2 * draw - 1) * self.bounds.limit
 
     def iterations(self, count: int) -> Iterator[int]:
         """Count to at most `count`, until the early stop or the end of the time."""

@@ -197,6 +197,7 @@ def test_the_whole_path_counts_on_request(model, observe):
     path = (START + np.cumsum(record.actions[0], axis=1) - near)[:, :, :6]
     expected = np.abs(path).sum(axis=-1).mean(axis=1) / 7
     closed = np.abs(np.cumsum(record.actions[0, :, :, 6], axis=1)).max(axis=1) == 0
+    assert closed.any()
     np.testing.assert_allclose(record.energies[0, closed], expected[closed], atol=1e-3)
 
 

@@ -146,11 +146,16 @@ def test_starts_of_the_gradient_find_the_better_of_two_valleys():
 
 
 def test_the_gradient_makes_the_steps_of_adam():
-    """With a constant gradient, Adam's steps are the learning rate: here 0.2, 0.15, 0.1, .."""
-    config = GradientConfig(samples=1, iterations=4, learning_rate=0.2)
-    plan = Gradient(config).plan(lambda a: -a[:, :, 0, 0], 1, seeded())
-    shares = plan.candidates[0, :, 0, 0] / 0.075
-    assert torch.allclose(shares, torch.tensor([0.0, 0.2, 0.35, 0.45]), atol=1e-5)
+    config = GradientConfig(samples=1, iterations=12, learning_rate=0.1, gripper_dead_zone=0.0)
+    plan = Gradient(config).plan(quadratic(OPTIMUM), 1, seeded())
+    shares = torch.zeros(7, requires_grad=True)
+    adam = torch.optim.Adam([shares])
+    for index, candidate in enumerate(plan.candidates[0, :, 0]):
+        assert torch.allclose(shares * BOUND, candidate, atol=1e-6)
+        adam.param_groups[0]["lr"] = 0.1 * (1 - index / 12)
+        adam.zero_grad()
+        quadratic(OPTIMUM)((shares * BOUND)[None, None, None]).sum().backward()
+        adam.step()
 
 
 def test_hybrid_improves_on_its_sampling():

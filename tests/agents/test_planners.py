@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa_gym.agents.planners import PLANNERS, make_planner
 from jepa_gym.agents.planners.bounds import Bounds
@@ -223,6 +224,29 @@ def test_stopping_early_keeps_problems_apart(configured):
         alone = planner.plan(quadratic(optima[row]), 1, seeded())
         assert torch.equal(together.actions[row], alone.actions[0])
         assert torch.equal(together.cost[row], alone.cost[0])
+
+
+class Waits(TorchDispatchMode):
+    """Count the operations for which the host would wait for a GPU: reads, and copies to it."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_to_copy", "lift_fresh")
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.count += name in self.WAITING and args[0].dtype != torch.bool
+        return function(*args, **(kwargs or {}))
+
+
+def test_iterations_do_not_wait_for_the_device(configured):
+    bounds = Bounds(workspace=((-1, -1, -1), (1, 1, 1)), position=torch.zeros(2, 3), norm="ball")
+    waits = []
+    for iterations in (2, 9):
+        with Waits() as counted:
+            planner = configured(iterations=iterations)
+            planner.plan(quadratic(OPTIMUM), 2, seeded(), bounds=bounds)
+        waits.append(counted.count)
+    assert waits[0] == waits[1] > 0
 
 
 def test_plans_in_inference_mode(planner):
