@@ -19,8 +19,14 @@ from jepa_gym.agents.base import ACTION_DIM, GRIPPER
 class Model(Protocol):
     """What `MPCAgent` needs of a model; `jepa_gym.world_model.WorldModel` has it.
 
-    A model may also have `observe(observation)`, which returns the latents of what is observed and
-    of the goal, each (B, N, D), for a batched observation; else frames are encoded.
+    A model may also have
+
+    * `observe(observation)`, which returns the latents of what is observed and of the goal, each
+      (B, N, D), for a batched observation; else frames are encoded;
+    * `imagination(latents, states)`, which prepares the rollouts of one context: its
+      `rollout(actions)` is that of the model, and its `energy(actions, goal)` that of the last
+      frames, (B, S), which depends on the difference of latent and goal alone. A search then pays
+      for its context once.
     """
 
     config: Any
@@ -201,16 +207,23 @@ def imagined_energies(
             them off every imagined latent; or None.
     """
     frames = slice(-1, None) if cost == "last" else slice(None)
+    prepared = model.imagination(latents, states) if hasattr(model, "imagination") else None
 
     def imagine(actions: torch.Tensor) -> torch.Tensor:
-        grad = {"grad": True} if actions.requires_grad else {}
-        return model.rollout(latents, states, actions, **grad)[:, :, frames]
+        if actions.requires_grad:
+            return model.rollout(latents, states, actions, grad=True)[:, :, frames]
+        if prepared is not None:
+            return prepared.rollout(actions)[:, :, frames]
+        return model.rollout(latents, states, actions)[:, :, frames]
 
     offset = torch.zeros_like(latents[:, -1:, None])
     if hold is not None:
         offset = latents[:, -1:, None] - imagine(hold)  # (B, 1, 1 or H, N, D)
+    aim = goal.to(offset.device) - offset[:, 0, -1]  # moving the goal is moving every last frame
 
     def energies(actions: torch.Tensor) -> torch.Tensor:
+        if prepared is not None and cost == "last" and not actions.requires_grad:
+            return prepared.energy(actions, aim).to(actions.device)
         future = imagine(actions) + offset  # (B, S, 1 or H, N, D)
         energy = model.energy(future.flatten(1, 2), goal.to(future.device))
         return energy.unflatten(1, future.shape[1:3]).mean(dim=2).to(actions.device)

@@ -92,6 +92,30 @@ def test_the_simulator_refuses_what_it_cannot_do(env):
         simulator_agent("cem", env).predict(batch)
 
 
+@pytest.mark.parametrize("cost", ["last", "path"])
+@pytest.mark.parametrize("name", ["cem", "hybrid"])
+def test_a_prepared_context_changes_nothing(model, observe, name, cost):
+    model.bias = 0.05  # makes an offset
+    observation = observe([0.4, 0.5, 0.3, 0, 0, 0, 0.2], [0.44, 0.45, 0.36, 0, 0, 0, 0.6])
+    plain, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
+    prepared = []
+
+    def imagination(latents, states):
+        def rollout(actions):
+            return model.rollout(latents, states, actions)
+
+        def energy(actions, goal):
+            return model.energy(rollout(actions)[:, :, -1], goal)
+
+        prepared.append(1)
+        return SimpleNamespace(rollout=rollout, energy=energy)
+
+    model.imagination = imagination
+    action, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
+    np.testing.assert_allclose(action, plain, atol=1e-4)
+    assert len(prepared) == 1
+
+
 @pytest.mark.parametrize("name", PLANNERS)
 def test_an_ensemble_of_equals_acts_as_one(model, observe, name):
     observation = observe([0.4, 0.5, 0.3, 0, 0, 0, 0.2], [0.44, 0.45, 0.36, 0, 0, 0, 0.6])
