@@ -40,7 +40,7 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
         name: One of `AGENTS`.
         **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
             `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`, `config`,
-            `gripper_weight` and more (`mpc-cem`), `path` (`sac`).
+            `gripper_weight` and more (`mpc-<planner>`), `path` (`sac`).
 
     Returns:
         The agent, ready for `predict`.

@@ -2,8 +2,9 @@
 
 Works on a real environment (`pixels`, `goal_pixels`) and on `JEPALatent-v0`, where the latents are
 the observation's `achieved_goal` and `desired_goal`. The cost is the energy of the last imagined
-latent, mean |z - goal|; the proprioceptive goal term on the gripper is off unless asked for, and an
-agent that uses it calls its goal "image+gripper".
+latent, mean |z - goal|, or its mean over the path; the proprioceptive goal term on the gripper is
+off unless asked for, and an agent that uses it calls its goal "image+gripper". A world model may be
+replaced by an ensemble or by the simulator, see `jepa_gym.agents.imagination`.
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
 
@@ -22,7 +23,8 @@ object without squeezing it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,10 @@ import numpy as np
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
+from jepa_gym.agents.imagination import imagined_energies, up_to_the_stops
 from jepa_gym.agents.planners import make_planner
+from jepa_gym.agents.planners.base import shifted
+from jepa_gym.agents.planners.bounds import Bounds, check_workspace
 
 NO_CHANGE = 0.05
 """Changes of the gripper below this are not carried out by an agent that opens and closes fully."""
@@ -46,6 +51,8 @@ class Memory:
     """(B, T, 7)."""
     lengths: torch.Tensor
     """(B,) int64, how many of the last frames belong to the running episode."""
+    plans: torch.Tensor
+    """(B, K, H, 7), where the next search starts; K is 0 if the planner starts each anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class MPCAgent(Agent):
     `last_plan` holds the candidates and energies of the latest call.
 
     Args:
-        model: A world model, or the name or folder of a checkpoint.
+        model: A world model, or the name or folder of a checkpoint, or another model of
+            `jepa_gym.agents.imagination`.
         planner: A name of `jepa_gym.agents.planners.PLANNERS`.
         config: The planner's config, or None for its defaults.
         gripper_weight: Weight of |predicted - goal closedness| in the cost; 0 is image-only.
@@ -82,6 +90,9 @@ class MPCAgent(Agent):
             `exact` as planned.
         offset_free: Correct every imagined latent by what the model gets wrong about holding
             still, which is known: the observed frame. The cost of holding still is then exact.
+        cost: `last` takes the energy of the last imagined frame, `path` the mean over all.
+        workspace: Lowest and highest x, y, z in metres that a plan may lead the hand to, or None.
+        budget_s: Seconds for one search, see `Planner.plan`, or None.
         seed: Seed of the search, used afresh in every deterministic call.
 
     Raises:
@@ -98,6 +109,9 @@ class MPCAgent(Agent):
         min_improvement: float = 0.01,
         gripper: str = "full",
         offset_free: bool = True,
+        cost: str = "last",
+        workspace: tuple[Sequence[float], Sequence[float]] | None = None,
+        budget_s: float | None = None,
         seed: int = 0,
     ) -> None:
         if not 0 <= gripper_weight < float("inf"):
@@ -106,6 +120,11 @@ class MPCAgent(Agent):
             raise ValueError(f"`min_improvement` must be at least 0, got {min_improvement}.")
         if gripper not in ("full", "exact"):
             raise ValueError(f'`gripper` must be "full" or "exact", got {gripper!r}.')
+        if cost not in ("last", "path"):
+            raise ValueError(f'`cost` must be "last" or "path", got {cost!r}.')
+        if budget_s is not None and not budget_s > 0:
+            raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
+        check_workspace(workspace)
         if isinstance(model, str | Path):
             from jepa_gym.world_model import WorldModel
 
@@ -121,6 +140,9 @@ class MPCAgent(Agent):
         self.min_improvement = min_improvement
         self.gripper = gripper
         self.offset_free = offset_free
+        self.cost = cost
+        self.workspace = workspace
+        self.budget_s = budget_s
         self.seed = seed
         self.last_plan: PlanRecord | None = None
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -130,7 +152,7 @@ class MPCAgent(Agent):
         """How the goal is given: "image", or "image+gripper" with the proprioceptive term."""
         return "image+gripper" if self.gripper_weight else "image"
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: gradient planners differentiate through the memory
     def act(
         self,
         observation: dict[str, np.ndarray],
@@ -155,39 +177,49 @@ class MPCAgent(Agent):
             latents, poses = memory.latents[rows, -length:], memory.states[rows, -length:]
             generator.set_state(random_state)  # a plan does not depend on the other episodes
             target = (goal[rows], None if closedness is None else closedness[rows])
-            records.append((rows, self._plan(latents, poses, target, generator)))
+            records.append(
+                (rows, self._plan(latents, poses, target, memory.plans[rows], generator))
+            )
         order = torch.cat([rows for rows, _ in records]).argsort()
-        fields = (torch.cat(parts)[order] for parts in zip(*(r for _, r in records), strict=True))
+        parts = zip(*(fields for _, fields in records), strict=True)
+        *fields, plans = (_stack(part)[order] for part in parts)
         current_energy = self.model.energy(current[:, None], goal)[:, 0]
         arrays = [field.cpu().numpy() for field in (*fields, current_energy)]
         self.last_plan = PlanRecord(*arrays)
-        return self.last_plan.action, memory
+        return self.last_plan.action, replace(memory, plans=plans)
 
     def _plan(
         self,
         latents: torch.Tensor,
         states: torch.Tensor,
         target: tuple[torch.Tensor, torch.Tensor | None],
+        starts: torch.Tensor,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, ...]:
-        """Search for problems of one context length; the first fields of `PlanRecord`."""
+        """Search for problems of one context length.
+
+        Returns:
+            The first fields of `PlanRecord`, and where the next search starts (B, K, H, 7).
+        """
         goal, closedness = target
         hold = torch.zeros(len(latents), 1, self.planner.config.horizon, ACTION_DIM)
         hold = hold.to(generator.device)
-        offset = torch.zeros_like(latents[:, -1:])
-        if self.offset_free:
-            offset = latents[:, -1:] - self.model.rollout(latents, states, hold)[:, :, -1]
+        held = hold if self.offset_free else None
+        energies = imagined_energies(self.model, latents, states, goal, self.cost, held)
 
         def cost(actions: torch.Tensor) -> torch.Tensor:
             actions, predicted = up_to_the_stops(states[:, -1, GRIPPER], actions)
-            future = self.model.rollout(latents, states, actions)  # (B, S, H, N, D)
-            last = future[:, :, -1]
-            energy = self.model.energy(last + offset, goal.to(last.device)).to(actions.device)
+            energy = energies(actions)
             if closedness is None:
                 return energy
             return energy + self.gripper_weight * (predicted - closedness[:, None]).abs()
 
-        plan = self.planner.plan(cost, len(latents), generator)
+        limits = self.planner.config.limits()
+        bounds = Bounds(**limits, workspace=self.workspace, position=states[:, -1, :3])
+        init = starts if starts.shape[1] else None
+        plan = self.planner.plan(
+            cost, len(latents), generator, init, bounds=bounds, budget_s=self.budget_s
+        )
         hold_cost = cost(hold)[:, 0]
         if not bool((plan.cost.isfinite() & hold_cost.isfinite()).all()):
             raise ValueError(
@@ -201,10 +233,15 @@ class MPCAgent(Agent):
             change = action[:, GRIPPER]
             action[:, GRIPPER] = torch.where(change.abs() < NO_CHANGE, 0, change.sign())
         energy = torch.where(moves, plan.cost, hold_cost)
-        return plan.candidates, plan.candidate_costs, action, energy, hold_cost
+        if starts.shape[1]:
+            following = shifted(plan.cheapest(starts.shape[1]))
+            starts = torch.where(moves[:, None, None, None], following, 0)
+        return plan.candidates, plan.candidate_costs, action, energy, hold_cost, starts
 
     def _latents(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the observed and the goal's latents, each (B, N, D)."""
+        if hasattr(self.model, "observe"):
+            return self.model.observe(observation)
         if "pixels" in observation and "goal_pixels" in observation:
             frames = np.stack([observation["pixels"], observation["goal_pixels"]], axis=1)
             latents = self.model.encode(torch.from_numpy(frames))  # (B, 2, N, D)
@@ -242,9 +279,12 @@ class MPCAgent(Agent):
     ) -> Memory:
         """Add the observed latents (B, N, D) and states (B, 7) to the memory."""
         lengths = torch.ones(len(latents), dtype=torch.int64)
+        config = self.planner.config
+        shape = (len(latents), config.warm_start, config.horizon, ACTION_DIM)
+        plans = torch.zeros(shape, device=latents.device)
         latents, states = latents[:, None], states[:, None]
         if memory is None:
-            return Memory(latents, states, lengths)
+            return Memory(latents, states, lengths, plans)
         if len(memory.lengths) != len(lengths):
             raise ValueError(
                 f"`state` remembers {len(memory.lengths)} episodes, the observation has "
@@ -253,8 +293,10 @@ class MPCAgent(Agent):
         latents = torch.cat([memory.latents, latents], dim=1)[:, -self.context_frames :]
         states = torch.cat([memory.states, states], dim=1)[:, -self.context_frames :]
         lengths = (memory.lengths + 1).clamp(max=self.context_frames)
-        lengths = torch.where(torch.tensor(episode_start), 1, lengths)
-        return Memory(latents, states, lengths)
+        starts = torch.tensor(episode_start)
+        lengths = torch.where(starts, 1, lengths)
+        starts = starts[:, None, None, None].to(plans.device)
+        return Memory(latents, states, lengths, torch.where(starts, plans, memory.plans))
 
     def _generator(self, device: torch.device, deterministic: bool) -> torch.Generator:
         """Return a freshly seeded generator, or the agent's running one."""
@@ -265,25 +307,18 @@ class MPCAgent(Agent):
         return self._generators[device]
 
 
-def up_to_the_stops(
-    closedness: torch.Tensor, actions: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integrate the gripper's closedness, and shorten changes that go beyond its stops.
+def _stack(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join batches; searches that stopped sooner get copies of their last candidate, of cost +inf.
 
     Args:
-        closedness: (B,) in [0, 1], now.
-        actions: (B, S, H, 7).
-
-    Returns:
-        The actions with the changes that can be carried out, and the closedness (B, S) in [0, 1]
-        after the last one.
+        parts: (B, M) costs, (B, M, H, 7) candidates, or others of one shape but for the batch.
     """
-    if actions.shape[-1] != ACTION_DIM:
-        raise ValueError(f"`actions` must end in {ACTION_DIM}, got {tuple(actions.shape)}.")
-    actions = actions.clone()
-    predicted = closedness[:, None].expand(actions.shape[:2])
-    for step in range(actions.shape[2]):
-        after = (predicted + actions[:, :, step, GRIPPER]).clamp(0, 1)
-        actions[:, :, step, GRIPPER] = after - predicted
-        predicted = after
-    return actions, predicted
+    if len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(tuple(parts))
+    longest = max(part.shape[1] for part in parts)
+    padded = []
+    for part in parts:
+        more = part[:, -1:].expand(-1, longest - part.shape[1], *part.shape[2:])
+        more = torch.full_like(more, torch.inf) if part.ndim == 2 else more
+        padded.append(torch.cat([part, more], dim=1))
+    return torch.cat(padded)

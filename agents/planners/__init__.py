@@ -2,7 +2,9 @@
 
 To add a planner, write one file with a frozen config and a class that keeps the protocol
 `jepa_gym.agents.planners.base.Planner`, and add one line to `PLANNERS`; the tests of
-`tests/agents/test_planners.py` and the agent `mpc-<name>` come with it.
+`tests/agents/test_planners.py` and the agent `mpc-<name>` come with it. A subclass of
+`jepa_gym.agents.planners.base.SearchPlanner` says only how it searches: bounds, time budget, early
+stop and bad costs are taken care of.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 PLANNERS: dict[str, str] = {
     "cem": "jepa_gym.agents.planners.cem:CEM",
+    "icem": "jepa_gym.agents.planners.icem:ICEM",
+    "mppi": "jepa_gym.agents.planners.mppi:MPPI",
+    "gradient": "jepa_gym.agents.planners.gradient:Gradient",
+    "random": "jepa_gym.agents.planners.shooting:RandomShooting",
+    "hybrid": "jepa_gym.agents.planners.hybrid:Hybrid",
 }
 """Planner names and where their classes live."""
 

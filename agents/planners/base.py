@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
+from jepa_gym.agents.planners.bounds import Bounds, MoveLimits, check
+from jepa_gym.agents.planners.search import CostFunction, Plan, Search
 
-CostFunction = Callable[[torch.Tensor], torch.Tensor]
-"""Actions (B, S, H, 7) in physical units to costs (B, S); lower is better."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig(MoveLimits):
+    """What every planner's config has: horizon, limits of a step, warm start and early stop."""
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The outcome of one search, for every problem of the batch."""
+    horizon: int = 1
+    """Steps H of a plan."""
+    warm_start: int = 0
+    """Cheapest sequences of a plan that an agent hands, one step on, to its next search as `init`;
+    0 starts each search anew."""
+    stop_every: int = 0
+    """Check every so many iterations whether to stop early; 0 never does. A problem is finished
+    when its lowest cost has fallen by less than `stop_gain` since the check before; what its search
+    finds later is ignored, and the search ends when all problems are finished."""
+    stop_gain: float = 0.01
+    """Least fall of the lowest cost, as a share of it, that keeps a search going."""
 
-    actions: torch.Tensor
-    """(B, H, 7), the action sequence of the lowest cost found, physical units."""
-    cost: torch.Tensor
-    """(B,), its cost; +inf if no candidate had a finite one."""
-    candidates: torch.Tensor
-    """(B, M, H, 7), every action sequence that was evaluated, in order."""
-    candidate_costs: torch.Tensor
-    """(B, M), their costs; +inf where the cost function gave no finite one."""
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: If a field is out of its range.
+        """
+        MoveLimits.__post_init__(self)
+        check(self, "at least 1", lambda x: x >= 1, "horizon")
+        check(self, "at least 0", lambda x: x >= 0, "warm_start", "stop_every")
+        check(self, "in [0, 1)", lambda x: 0 <= x < 1, "stop_gain")
+
+    def limits(self) -> dict[str, float | str | bool]:
+        """Return the limits of a step, as `Bounds` takes them."""
+        return {name: getattr(self, name) for name in MoveLimits.__dataclass_fields__}
 
 
 class Planner(Protocol):
     """Search for the action sequence of least cost."""
+
+    config: SearchConfig
 
     def plan(
         self,
@@ -38,6 +56,9 @@ class Planner(Protocol):
         batch_size: int,
         generator: torch.Generator,
         init: torch.Tensor | None = None,
+        *,
+        bounds: Bounds | None = None,
+        budget_s: float | None = None,
     ) -> Plan:
         """Search once for every problem of a batch.
 
@@ -45,79 +66,89 @@ class Planner(Protocol):
             cost_fn: Maps actions (B, S, H, 7) to costs (B, S).
             batch_size: Number of problems B.
             generator: Source of all randomness; its device is the device of the search.
-            init: (B, H, 7) sequence to start from, or None to start from zero actions.
+            init: Where to start: one sequence (B, H, 7), or several (B, K, H, 7), the best first,
+                of which a planner uses as many as it can. None starts from zero actions.
+            bounds: What a plan may do, in place of the limits of the planner's config.
+            budget_s: Seconds after which the best plan so far is returned. The clock is read
+                between iterations, and none is begun that would end too late if it took as long as
+                the one before; the first is always carried out.
 
         Returns:
-            The plan. A problem's plan does not depend on the others in the batch.
+            The plan. A problem's plan does not depend on the others in the batch, unless the time
+            was up.
+
+        Raises:
+            ValueError: If an argument does not fit.
         """
         ...
 
 
-def evaluate(cost_fn: CostFunction, actions: torch.Tensor) -> torch.Tensor:
-    """Evaluate candidates, with +inf in the place of costs that are not finite.
+class SearchPlanner(ABC):
+    """A planner that only says how it searches; see `Planner`."""
 
-    Args:
-        cost_fn: Maps actions (B, S, H, 7) to costs (B, S).
-        actions: (B, S, H, 7).
+    config: SearchConfig
 
-    Returns:
-        Costs (B, S).
+    def plan(
+        self,
+        cost_fn: CostFunction,
+        batch_size: int,
+        generator: torch.Generator,
+        init: torch.Tensor | None = None,
+        *,
+        bounds: Bounds | None = None,
+        budget_s: float | None = None,
+    ) -> Plan:
+        """Search once for every problem of a batch; see `Planner.plan`."""
+        bounds = Bounds(**self.config.limits()) if bounds is None else bounds
+        starts = start(init, batch_size, self.config.horizon, generator.device)
+        search = Search(cost_fn, batch_size, generator, self.config, bounds, budget_s)
+        self.search(search, starts)
+        return search.plan()
 
-    Raises:
-        ValueError: If the cost function returns another shape.
-    """
-    costs = cost_fn(actions)
-    if costs.shape != actions.shape[:2]:
-        raise ValueError(
-            f"The cost function must return costs {tuple(actions.shape[:2])} for actions "
-            f"{tuple(actions.shape)}, got {tuple(costs.shape)}."
-        )
-    return torch.where(costs.isfinite(), costs, torch.inf)
+    @abstractmethod
+    def search(self, search: Search, starts: torch.Tensor) -> None:
+        """Search; what a subclass writes. `search` keeps the best of what is evaluated.
 
-
-def lowest(candidates: torch.Tensor, costs: torch.Tensor) -> Plan:
-    """Make the plan of the cheapest candidate and warn, with the count, of non-finite costs.
-
-    Args:
-        candidates: (B, M, H, 7).
-        costs: (B, M), as `evaluate` gives them.
-
-    Returns:
-        The plan.
-    """
-    non_finite = int(costs.isinf().sum())
-    if non_finite:
-        warnings.warn(
-            f"{non_finite} of {costs.numel()} candidate costs were not finite and were left out; "
-            "check the model and its inputs.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    cost, index = costs.min(dim=1)
-    rows = torch.arange(len(index), device=index.device)
-    return Plan(candidates[rows, index], cost, candidates, costs)
+        Args:
+            search: Evaluates candidates, and counts the iterations.
+            starts: (B, K, H, 7), where to start, the best first.
+        """
 
 
 def start(
     init: torch.Tensor | None, batch_size: int, horizon: int, device: torch.device
 ) -> torch.Tensor:
-    """Return the (B, H, 7) float32 sequence a search starts from.
+    """Return the (B, K, H, 7) float32 sequences a search starts from.
 
     Args:
-        init: (B, H, 7) or None for zero actions.
+        init: (B, H, 7), (B, K, H, 7), or None for zero actions.
         batch_size: Number of problems B.
         horizon: Steps H.
         device: Where the search runs.
 
     Returns:
-        (B, H, 7) float32.
+        (B, K, H, 7) float32.
 
     Raises:
-        ValueError: If `init` has another shape.
+        ValueError: If `init` has another shape or is not finite.
     """
     shape = (batch_size, horizon, ACTION_DIM)
     if init is None:
-        return torch.zeros(shape, device=device)
-    if init.shape != shape:
-        raise ValueError(f"`init` must have shape {shape}, got {tuple(init.shape)}.")
-    return init.to(device=device, dtype=torch.float32)
+        return torch.zeros(shape, device=device)[:, None]
+    several = init if init.ndim == 4 else init[:, None]
+    if several.shape != (batch_size, several.shape[1] or 1, horizon, ACTION_DIM):
+        raise ValueError(
+            f"`init` must have shape {shape}, or ({batch_size}, K, {horizon}, {ACTION_DIM}) for K "
+            f"sequences, got {tuple(init.shape)}."
+        )
+    if not bool(init.isfinite().all()):
+        raise ValueError("`init` must be finite; start from None if there is no plan yet.")
+    return several.to(device=device, dtype=torch.float32)
+
+
+def shifted(sequences: torch.Tensor) -> torch.Tensor:
+    """Move plans (..., H, 7) one step on, the last step done twice.
+
+    Reference: the shift initialisation of iCEM (arXiv 2008.06389).
+    """
+    return torch.cat([sequences[..., 1:, :], sequences[..., -1:, :]], dim=-2)

@@ -14,7 +14,9 @@ class LinearModel:
     """
 
     def __init__(self, context_frames: int = 2) -> None:
-        self.config = SimpleNamespace(context_frames=context_frames)
+        self.config = SimpleNamespace(
+            context_frames=context_frames, num_tokens=7, encoder=SimpleNamespace(latent_dim=1)
+        )
         self.context_lengths: list[int] = []
         self.broken = False
         self.bias = 0.0  # what every imagined latent is off by
@@ -25,8 +27,13 @@ class LinearModel:
         return frames[:, :, 0, :7, :1].float() / 255  # (B, T, 7, 1)
 
     def rollout(
-        self, latents: torch.Tensor, states: torch.Tensor, actions: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        states: torch.Tensor,
+        actions: torch.Tensor,
+        grad: bool = False,
     ) -> torch.Tensor:
+        assert grad == actions.requires_grad
         assert states.shape == (*latents.shape[:2], 7)
         self.context_lengths.append(latents.shape[1])
         moves = actions.cumsum(dim=2)[..., None]  # (B, S, H, 7, 1)

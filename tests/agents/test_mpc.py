@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_gym.agents import make_agent
-from jepa_gym.agents.mpc import up_to_the_stops
+from jepa_gym.agents import PLANNERS, make_agent
+from jepa_gym.agents.imagination import up_to_the_stops
 from jepa_gym.agents.planners.cem import CEMConfig
+from jepa_gym.agents.planners.icem import ICEMConfig
 
 START = np.array([0.4, 0.5, 0.3, 0.0, 0.0, 0.0, 0.2])
 GOAL = np.array([0.44, 0.45, 0.36, 0.0, 0.0, 0.0, 0.6])
 FAR = np.array([0.2, -0.2, 0.15, 0, 0, 0, 0.5])
 NEAR = np.array([0.02, 0, 0, 0, 0, 0, 0])
+MEASURED = [0.041231419891119, -0.05444925278425217, 0.04970994591712952, 0, 0, 0, 0.400044322]
 FINE = CEMConfig(samples=256, iterations=6, elites=16)
 
 
@@ -144,6 +146,84 @@ def test_changes_are_imagined_up_to_the_stops():
     torch.testing.assert_close(closedness, torch.tensor([[1.0, 0.3, 0.5]]))
 
 
+@pytest.mark.parametrize("name", PLANNERS)
+def test_every_planner_reaches_a_far_goal(model, observe, name):
+    agent = make_agent(f"mpc-{name}", model=model, gripper="exact", min_improvement=0.0)
+    state, goal, memory = START.copy(), START + FAR, None
+    for _ in range(8):
+        action, memory = agent.predict(observe(state, goal), memory)
+        state = state + action
+    np.testing.assert_allclose(state[:3], goal[:3], atol=0.05 if name == "random" else 0.01)
+
+
+def test_the_default_agent_acts_as_when_first_measured(model, observe):
+    """The figures in the README were measured with these actions."""
+    agent = make_agent("mpc-cem", model=model, gripper="exact")
+    action, _ = agent.predict(observe(START, GOAL))
+    np.testing.assert_allclose(action, MEASURED, rtol=1e-6, atol=1e-9)
+
+
+def test_a_warm_start_goes_on_from_the_last_plan(model, observe):
+    config = ICEMConfig(horizon=3, samples=12, iterations=1, kept=2)
+    agent = make_agent("mpc-icem", model=model, config=config, gripper="exact")
+    states, goals = np.stack([START, START]), np.stack([START + FAR] * 2)
+    _, memory = agent.predict(observe(states, goals))
+    assert memory.plans.shape == (2, 2, 3, 7)
+    _, best = memory.plans[0, 0], agent.last_plan.energies[0].argmin()
+    planned = agent.last_plan.actions[0, best]
+    np.testing.assert_array_equal(memory.plans[0, 0], planned[[1, 2, 2]])
+    actions, memory = agent.predict(observe(states, goals), memory, np.array([False, True]))
+    candidates = agent.last_plan.actions
+    assert (candidates[0, :-1] == planned[[1, 2, 2]]).all(axis=(1, 2)).any()
+    fresh, _ = agent.predict(observe(states, goals))
+    np.testing.assert_array_equal(actions[1], fresh[1])
+    assert (actions[0] != actions[1]).any()
+
+
+def test_a_plan_that_is_not_carried_out_is_forgotten(model, observe):
+    agent = make_agent("mpc-icem", model=model)
+    _, memory = agent.predict(observe(START, START))
+    assert (memory.plans == 0).all()
+
+
+def test_the_whole_path_counts_on_request(model, observe):
+    config = CEMConfig(horizon=3, samples=128, iterations=8, elites=8)
+    settings = {"config": config, "gripper": "exact", "min_improvement": 0.0}
+    agent = make_agent("mpc-cem", model=model, cost="path", **settings)
+    near = START + np.array([0.05, 0, 0, 0, 0, 0, 0])
+    action, _ = agent.predict(observe(START, near))
+    np.testing.assert_allclose(action[0], 0.05, atol=0.01)  # at once, not by and by
+    record = agent.last_plan
+    path = (START + np.cumsum(record.actions[0], axis=1) - near)[:, :, :6]
+    expected = np.abs(path).sum(axis=-1).mean(axis=1) / 7
+    closed = np.abs(np.cumsum(record.actions[0, :, :, 6], axis=1)).max(axis=1) == 0
+    assert closed.any()
+    np.testing.assert_allclose(record.energies[0, closed], expected[closed], atol=1e-3)
+
+
+def test_plans_stay_in_the_workspace(model, observe):
+    low, high = (0.0, 0.0, 0.0), (0.42, 1.0, 1.0)
+    agent = make_agent("mpc-cem", model=model, workspace=(low, high), min_improvement=0.0)
+    state, memory = START.copy(), None
+    for _ in range(4):
+        action, memory = agent.predict(observe(state, START + FAR), memory)
+        state = state + action
+        assert state[0] <= 0.42 + 1e-6
+    assert state[0] > 0.41
+    free = make_agent("mpc-cem", model=model, min_improvement=0.0)
+    assert free.predict(observe(START, START + FAR))[0][0] > 0.02
+
+
+def test_a_budget_cuts_the_search_of_every_context_length_alike(model, observe):
+    agent = make_agent("mpc-cem", model=model, config=CEMConfig(iterations=500), budget_s=0.02)
+    states, goals = np.stack([START, GOAL]), np.stack([GOAL, START])
+    _, memory = agent.predict(observe(states, goals))
+    agent.predict(observe(states, goals), memory, np.array([False, True]))
+    record = agent.last_plan
+    assert record.actions.shape[:2] == record.energies.shape
+    assert record.energies.shape[1] < 32 * 500
+
+
 def test_record_holds_what_was_imagined(model, observe):
     agent = make_agent("mpc-cem", model=model, gripper="exact")
     action, _ = agent.predict(observe(START, GOAL))
@@ -179,6 +259,9 @@ def test_state_observation_is_an_error(model, observe):
         {"min_improvement": -1.0},
         {"context_frames": 0},
         {"gripper": "half"},
+        {"cost": "first"},
+        {"workspace": ((0, 0, 0), (1, 1, -1))},
+        {"budget_s": 0.0},
     ],
 )
 def test_refuses_bad_arguments(model, fields):
