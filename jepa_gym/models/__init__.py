@@ -7,6 +7,7 @@ from jepa_gym.models.attentive import AnticipationHead, AttentiveClassifier, Att
 from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
 from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
+from jepa_gym.models.encoder_2_1 import VideoTransformer21
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "MaskedPredictor",
     "PerLocationBatchNorm",
     "VideoTransformer",
+    "VideoTransformer21",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
-from jepa_gym.models.rope import grid_rotation, select
+from jepa_gym.models.rope import Rotation, grid_rotation, select
 
 
 class PatchEmbed(nn.Module):
@@ -81,20 +81,14 @@ class VideoTransformer(nn.Module):
             ValueError: When the video is not 5-D, its size is no multiple of the tubelet, or
                 `out_layers` does not name blocks in ascending order.
         """
-        sizes = (self.tubelet, self.patch, self.patch)
-        if video.ndim != 5 or any(n % s for n, s in zip(video.shape[2:], sizes, strict=True)):
-            raise ValueError(
-                f"`video` must be (B, 3, T, Y, X) with T, Y, X multiples of {sizes}, "
-                f"got {tuple(video.shape)}"
-            )
         last = len(self.blocks) - 1
         wanted = [last] if out_layers is None else list(out_layers)
         if not wanted or wanted != sorted(set(wanted)) or wanted[0] < 0 or wanted[-1] > last:
             raise ValueError(f"`out_layers` must ascend within 0 .. {last}, got {wanted}")
-        x = self.patch_embed(video)
+        x = self._embed(video)
         frames, rows, columns = x.shape[2:]
         x = x.flatten(2).transpose(1, 2).contiguous()  # (B, tokens, D); a view slows every block
-        rope = grid_rotation(frames, (rows, columns), self.head_dim, self.rope, x.device)
+        rope = self._rotation(frames, (rows, columns), x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)
             rope = select(rope, token_ids)
@@ -102,5 +96,25 @@ class VideoTransformer(nn.Module):
         for number, block in enumerate(self.blocks[: wanted[-1] + 1]):
             x = block(x, rope)
             if number in wanted:
-                outputs.append(self.norm(x))
+                outputs.append(self._normed(number, x))
         return outputs[0] if out_layers is None else outputs
+
+    def _embed(self, video: Tensor) -> Tensor:
+        """Map (B, 3, T, Y, X) to (B, D, t, rows, columns)."""
+        self._check(video, self.tubelet)
+        return self.patch_embed(video)
+
+    def _check(self, video: Tensor, tubelet: int) -> None:
+        sizes = (tubelet, self.patch, self.patch)
+        if video.ndim != 5 or any(n % s for n, s in zip(video.shape[2:], sizes, strict=True)):
+            raise ValueError(
+                f"`video` must be (B, 3, T, Y, X) with T, Y, X multiples of {sizes}, "
+                f"got {tuple(video.shape)}"
+            )
+
+    def _rotation(self, frames: int, grid: tuple[int, int], device: torch.device) -> Rotation:
+        return grid_rotation(frames, grid, self.head_dim, self.rope, device)
+
+    def _normed(self, block: int, x: Tensor) -> Tensor:
+        """Return the output of the block with this number as a user gets it."""
+        return self.norm(x)

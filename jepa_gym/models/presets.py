@@ -1,7 +1,8 @@
 """The published sizes, by name.
 
 ``vit_large``, ``vit_huge`` and ``vit_giant`` are the released encoders; the smaller ones exist in
-the published code without weights. ``vit_giant`` is what that code calls `vit_giant_xformers`, with
+the published code without weights. V-JEPA 2.1 has ``vit_base``, ``vit_large``, ``vit_giant`` and
+``vit_gigantic``. ``vit_giant`` is what that code calls `vit_giant_xformers`, with
 22 heads; a `vit_giant` with 16 heads exists there too, and no weights fit it.
 
 Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`, `src/hub/backbones.py`.
@@ -13,6 +14,7 @@ from typing import Any
 
 from jepa_gym.models.ac_predictor import ActionConditionedPredictor
 from jepa_gym.models.encoder import VideoTransformer
+from jepa_gym.models.encoder_2_1 import VideoTransformer21
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -22,6 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vit_large": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
     "vit_huge": {"width": 1280, "depth": 32, "heads": 16, "mlp_ratio": 4.0},
     "vit_giant": {"width": 1408, "depth": 40, "heads": 22, "mlp_ratio": 48 / 11},
+    "vit_gigantic": {"width": 1664, "depth": 48, "heads": 26, "mlp_ratio": 64 / 13},
 }
 GRID_256 = (16, 16)
 """Rows and columns of tokens of a picture of 256 x 256 pixels in patches of 16."""
@@ -50,6 +53,19 @@ def video_transformer(name: str, rope: str = "interleaved", **changes: Any) -> V
         ValueError: When `name` is unknown.
     """
     return VideoTransformer(**preset(name) | {"rope": rope} | changes)
+
+
+def video_transformer_2_1(name: str, **changes: Any) -> VideoTransformer21:
+    """Create an untrained encoder of V-JEPA 2.1.
+
+    Args:
+        name: One of `PRESETS`.
+        changes: Other arguments of `VideoTransformer21`.
+
+    Raises:
+        ValueError: When `name` is unknown.
+    """
+    return VideoTransformer21(**preset(name) | changes)
 
 
 def masked_predictor(

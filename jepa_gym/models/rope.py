@@ -65,12 +65,20 @@ def grid_positions(frames: int, grid: tuple[int, int], device: torch.device) -> 
 
 
 def grid_rotation(
-    frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
+    frames: int,
+    grid: tuple[int, int],
+    head_dim: int,
+    kind: str,
+    device: torch.device,
+    span: int | None = None,
 ) -> Rotation:
-    """Return the rotation of a whole grid; small ones are kept for the sizes in use."""
+    """Return the rotation of a whole grid; small ones are kept for the sizes in use.
+
+    With `span` the rows and the columns of any grid are spread over 0 .. span - 1.
+    """
     kept = frames * grid[0] * grid[1] * head_dim <= _LARGEST_KEPT
     build = _grid_rotation if kept else _grid_rotation.__wrapped__
-    return build(frames, grid, head_dim, kind, device)
+    return build(frames, grid, head_dim, kind, device, span)
 
 
 def frame_rotation(
@@ -94,10 +102,20 @@ def frame_rotation(
 
 @lru_cache(maxsize=_KEPT)
 def _grid_rotation(
-    frames: int, grid: tuple[int, int], head_dim: int, kind: str, device: torch.device
+    frames: int,
+    grid: tuple[int, int],
+    head_dim: int,
+    kind: str,
+    device: torch.device,
+    span: int | None,
 ) -> Rotation:
     with torch.inference_mode(False):  # a kept table must also serve training
-        return rotation(grid_positions(frames, grid, device), head_dim, kind)
+        positions = grid_positions(frames, grid, device)
+        if span is not None:
+            last = torch.tensor(grid, device=device) - 1
+            places = positions[:, 1:].float() * (span - 1) / last
+            positions = torch.cat([positions[:, :1].float(), places], dim=1)
+        return rotation(positions, head_dim, kind)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -126,7 +144,7 @@ def select(by: Rotation, token_ids: Tensor) -> Rotation:
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
-    """Rotate queries and keys.
+    """Rotate queries and keys; in place where no gradients are kept and x is float32.
 
     Args:
         x: (B, tokens, 2, heads, head_dim) queries and keys.
@@ -135,9 +153,12 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     first, sines = by
     full = x.float()
     pairs = torch.view_as_complex(full.unflatten(-1, (-1, 2)))
+    in_place = not torch.is_grad_enabled()  # new memory costs as much as the arithmetic
     if sines is None:
-        rotated = torch.view_as_real(pairs * first).flatten(-2)
-    else:
-        turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
-        rotated = torch.addcmul(full * first, turned, sines)
-    return rotated.to(x.dtype)
+        rotated = pairs.mul_(first) if in_place else pairs * first
+        return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+    turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
+    scaled = full.mul_(first) if in_place else full * first
+    return (scaled.addcmul_(turned, sines) if in_place else scaled.addcmul(turned, sines)).to(
+        x.dtype
+    )

@@ -115,7 +115,7 @@ def test_forwards_on_meta_cost_nothing():
 def test_changes_and_unknown_names():
     encoder = video_transformer("vit_tiny", rope="v2", depth=1, patch=8)
     assert (encoder.rope, encoder.patch, len(encoder.blocks)) == ("v2", 8, 1)
-    with pytest.raises(ValueError, match="no preset 'vit_gigantic'; there are vit_tiny, vit_small"):
-        preset("vit_gigantic")
+    with pytest.raises(ValueError, match="no preset 'vit_enormous'; there are vit_tiny, vit_small"):
+        preset("vit_enormous")
     preset("vit_tiny")["width"] = 1
     assert PRESETS["vit_tiny"]["width"] == 192
