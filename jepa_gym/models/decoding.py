@@ -181,7 +181,8 @@ def first_block(
     known, log_sum = _part(torch.cat([q, q_common], 1), common_pair)
     scale = q.shape[-1] ** -0.5
     weight = torch.sigmoid((q * k).sum(-1) * scale - log_sum[:, :samples])
-    own_weight = torch.einsum("bmhd,bshd->bsmh", q_common, k) * scale
+    with torch.autocast("cpu", enabled=False):  # a logarithm in float32 is subtracted from it
+        own_weight = torch.einsum("bmhd,bshd->bsmh", q_common, k) * scale
     own_weight = own_weight.sub_(log_sum[:, None, samples:]).sigmoid_()
     out = v.new_empty(*v.shape[:2], 1 + common.shape[1], *v.shape[2:])
     torch.lerp(known[:, :samples], v, weight[..., None], out=out[:, :, 0])
