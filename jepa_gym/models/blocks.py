@@ -34,7 +34,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
             )
     else:
         x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return x.transpose(1, 2).flatten(2)
+    return x.transpose(1, 2).flatten(2).to(queries.dtype)
 
 
 class Attention(nn.Module):

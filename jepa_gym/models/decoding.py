@@ -110,7 +110,7 @@ def attend(queries: Tensor, seen: Seen) -> Tensor:
     if seen.shared is not None:
         other, other_sum = _part(queries, seen.shared)
         out = torch.lerp(out, other, torch.sigmoid(other_sum - log_sum)[..., None])
-    return out.flatten(2)
+    return out.flatten(2).to(queries.dtype)
 
 
 def _part(queries: Tensor, pair: KeyValues) -> tuple[Tensor, Tensor]:
