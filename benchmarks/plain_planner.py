@@ -1,10 +1,13 @@
 """The published planner's energies, written plainly: what `planning_speed.py` compares with.
 
 Every step runs the predictor over all frames so far, the context is repeated for every sample, a
-dense mask hides the future, and poses are composed by SciPy, sample by sample. Layers are those of
-PyTorch, with the weights of the model at hand.
+dense mask hides the future, every layer computes its rotation of queries and keys anew, and poses
+are composed by SciPy, sample by sample. Layers are those of PyTorch, with the weights of the model
+at hand. What the published code does needlessly beyond that (projecting the conditioning tokens
+three times, attention masks copied in every call) is left out.
 
-Reference: V-JEPA 2 (arXiv 2506.09985), `notebooks/utils/mpc_utils.py`, `src/models/ac_predictor.py`.
+Reference: V-JEPA 2 (arXiv 2506.09985), `notebooks/utils/mpc_utils.py`,
+`src/models/ac_predictor.py`, `src/models/utils/modules.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from torch import Tensor, nn
 
 from jepa_gym import poses
 from jepa_gym.models import ActionConditionedPredictor
-from jepa_gym.models.rope import frame_rotation, rotate
 from jepa_gym.world_model import WorldModel, layer_norm
 
 
@@ -57,18 +59,37 @@ def predict(
     x = torch.cat([torch.stack(conditions, 2), embedded], 2).flatten(1, 2)
     frame = torch.arange(frames).repeat_interleave(patches + 2)
     mask = frame[:, None] >= frame
-    tables = frame_rotation(
-        0, frames, 2, predictor.grid, predictor.head_dim, predictor.rope, x.device
-    )
+    positions = torch.zeros(frames, patches + 2, 3)
+    positions[:, 2:, 1:] = torch.cartesian_prod(*map(torch.arange, predictor.grid)).float()
+    positions = positions.flatten(0, 1)
+    positions[:, 0] = frame
     for block in predictor.predictor_blocks:
         qkv = _linear(block.attn.qkv, block.norm1(x)).unflatten(-1, (3, block.attn.heads, -1))
-        q, k = rotate(qkv[:, :, :2], tables).transpose(1, 3).unbind(2)
-        seen = F.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2), attn_mask=mask)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (S, heads, tokens, head_dim)
+        q, k = rotate(q, positions), rotate(k, positions)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + _linear(block.attn.proj, seen.transpose(1, 2).flatten(2))
         hidden = F.gelu(_linear(block.mlp.fc1, block.norm2(x)))
         x = x + _linear(block.mlp.fc2, hidden)
     x = x.unflatten(1, (frames, -1))[:, :, 2:]
     return _linear(predictor.predictor_proj, predictor.predictor_norm(x))
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotate queries or keys (S, heads, tokens, head_dim) of (tokens, 3) positions, as published.
+
+    That is the kind ``v2`` of `jepa_gym.models.rope`.
+    """
+    width = 2 * (x.shape[-1] // 3 // 2)
+    parts = []
+    for axis in range(3):
+        part = x[..., axis * width : (axis + 1) * width]
+        steps = torch.arange(width // 2) / (width / 2)
+        angles = (positions[:, axis, None] / 10000**steps).repeat(1, 2)  # (tokens, width)
+        first, second = part.unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([-second, first], -1).flatten(-2)
+        parts.append(part * angles.cos() + turned * angles.sin())
+    return torch.cat([*parts, x[..., 3 * width :]], -1)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
