@@ -1,8 +1,8 @@
 """Speed of imagined steps, as ratios in one run.
 
 `python benchmarks/imagination_speed.py` steps `JEPALatent-v0`, as one vector environment and as so
-many single ones in turn, and `FrankaReach-v0` with pictures, at the views, size and step of the
-default model; all by turns, in one process with one thread.
+many single ones in turn; candidates of a planner; and `FrankaReach-v0` with pictures, at the views, size
+and step of the default model. All by turns, in one process with one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import tyro
+
+from jepa_gym.checkpoints import read_starts
 
 VECTOR_BAR = 5.0
 REAL_BAR = 10.0
@@ -89,6 +91,28 @@ def vector_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     return step
 
 
+def candidate_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
+    """Return what imagines as many candidate steps of one context, as planners do."""
+    import torch
+
+    starts = read_starts(model.folder)
+    shown = np.stack([starts.frames[0], starts.frames[0], starts.goal_frames[0]])
+    latents = model.encode(torch.from_numpy(shown)[None])
+    states = torch.from_numpy(np.stack([starts.states[0]] * 2))[None]
+    start = model.imagination(latents[:, :2], states)
+    bounds = np.array(model.config.action_bounds, np.float32)
+    candidates = np.random.default_rng(config.seed).uniform(-1, 1, (config.envs, 1, 7)) * bounds
+    actions = torch.from_numpy(candidates.astype(np.float32))[None]
+
+    def step() -> tuple[int, float, float]:
+        begin = clocks()
+        for _ in range(config.steps):
+            start.energy(actions, latents[:, 2])
+        return config.steps * config.envs, *(clocks() - begin)
+
+    return step
+
+
 def single_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     """Return what steps as many single environments, one after the other."""
     envs = [gym.make("JEPALatent-v0", model=model) for _ in range(config.envs)]
@@ -146,6 +170,7 @@ def run(config: ImaginationSpeedConfig) -> dict[str, Any]:
     steppers = {
         "vector": vector_stepper(config, model),
         "single, in turn": single_stepper(config, model),
+        "candidates": candidate_stepper(config, model),
         "real, pixels": real_stepper(config, model),
     }
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
@@ -161,15 +186,16 @@ def run(config: ImaginationSpeedConfig) -> dict[str, Any]:
     return {
         "config": asdict(config) | {"output": None},
         "rows": rows,
-        "vector_ratio": ratio(rows, "single, in turn"),
-        "real_ratio": ratio(rows, "real, pixels"),
+        "vector_ratio": ratio(rows, "vector", "single, in turn"),
+        "real_ratio": ratio(rows, "vector", "real, pixels"),
+        "candidates_ratio": ratio(rows, "candidates", "real, pixels"),
     }
 
 
-def ratio(rows: dict[str, dict[str, float]], other: str) -> dict[str, float]:
-    """Return how much faster the vector environment is, by the clock and in processor time."""
+def ratio(rows: dict[str, dict[str, float]], one: str, other: str) -> dict[str, float]:
+    """Return how much faster one is than the other, by the clock and in processor time."""
     names = {"wall": "steps_per_s", "cpu": "steps_per_cpu_s"}
-    return {key: rows["vector"][name] / rows[other][name] for key, name in names.items()}
+    return {key: rows[one][name] / rows[other][name] for key, name in names.items()}
 
 
 def print_figures(figures: dict[str, Any]) -> None:
@@ -179,11 +205,12 @@ def print_figures(figures: dict[str, Any]) -> None:
     for name, row in figures["rows"].items():
         print(f"{name:18}{row['steps_per_s']:10.1f}{row['steps_per_cpu_s']:11.1f}")
     for name, key, bar in (
-        ("single", "vector_ratio", VECTOR_BAR),
-        ("real", "real_ratio", REAL_BAR),
+        ("vector over single", "vector_ratio", VECTOR_BAR),
+        ("vector over real", "real_ratio", REAL_BAR),
+        ("candidates over real", "candidates_ratio", REAL_BAR),
     ):
         found = figures[key]
-        print(f"vector over {name}: {found['wall']:.1f} (bar {bar:.0f}), of CPU {found['cpu']:.1f}")
+        print(f"{name}: {found['wall']:.1f} (bar {bar:.0f}), of CPU {found['cpu']:.1f}")
 
 
 def main() -> None:
