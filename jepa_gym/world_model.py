@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa_gym import checkpoints, poses, pretrained
@@ -18,14 +17,8 @@ from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
 from jepa_gym.models.foreign import ForeignEncoder, checkpoint_encoder
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from jepa_gym.rollout import Imagination, layer_norm
 from jepa_gym.weight_files import fill
-
-LATENT_EPS = 1e-5
-
-
-def layer_norm(latents: Tensor) -> Tensor:
-    """Apply the parameter-free layer norm every latent goes through."""
-    return F.layer_norm(latents, latents.shape[-1:], eps=LATENT_EPS)
 
 
 class WorldModel(nn.Module):
@@ -186,13 +179,21 @@ class WorldModel(nn.Module):
         out = self.predictor(latents, self._scaled(actions), self._standardised(states))
         return layer_norm(out.float())
 
-    @torch.inference_mode()
+    def imagination(
+        self, latents: Tensor, states: Tensor, past_actions: Tensor | None = None
+    ) -> Imagination:
+        """Prepare rollouts from one context, for several sets of candidates; see `Imagination`."""
+        return Imagination(self, latents, states, past_actions)
+
     def rollout(
         self,
         latents: Tensor,
         states: Tensor,
         actions: Tensor,
         past_actions: Tensor | None = None,
+        *,
+        grad: bool = False,
+        chunk: int | None = None,
     ) -> Tensor:
         """Imagine where candidate action sequences lead.
 
@@ -201,43 +202,47 @@ class WorldModel(nn.Module):
             states: (B, T, 7) of the context.
             actions: (B, S, H, 7) candidates, starting at the last context frame.
             past_actions: (B, T - 1, 7); the differences of `states` by default.
+            grad: Whether the result has gradients, for instance with respect to `actions`.
+            chunk: Candidates imagined at a time; by default as many as `rollout.chunk_size` says.
 
         Returns:
-            (B, S, H, N, D) layer-normed latents. Windows T + H - 1 beyond
+            (B, S, H, N, D) layer-normed latents, float32. Windows T + H - 1 beyond
             `config.train_frames` extrapolate.
 
         Raises:
             ValueError: When shapes disagree.
         """
-        latents, states, actions = (
-            torch.as_tensor(x).to(self.pixel_scale) for x in (latents, states, actions)
-        )
-        if latents.ndim != 4 or states.shape != (*latents.shape[:2], 7) or latents.shape[1] < 1:
-            raise ValueError(
-                "`latents` (B, T, N, D) and `states` (B, T, 7) must agree with T >= 1, "
-                f"got {tuple(latents.shape)} and {tuple(states.shape)}"
-            )
-        if actions.ndim != 4 or actions.shape[0] != len(latents) or actions.shape[-1] != 7:
-            raise ValueError(
-                f"`actions` must be ({len(latents)}, S, H, 7), got {tuple(actions.shape)}"
-            )
-        if past_actions is None:
-            past_actions = poses.difference(states[:, :-1], states[:, 1:])
-        past_actions = torch.as_tensor(past_actions).to(self.pixel_scale)
-        cache = self.predictor.start_cache(
-            latents[:, :-1], self._scaled(past_actions), self._standardised(states[:, :-1])
-        )
-        current = latents[:, -1:]  # (B, 1, N, D), shared by all candidates
-        state = states[:, -1:].expand(-1, actions.shape[1], -1)  # (B, S, 7)
-        future = []
-        for action in actions.unbind(2):
-            current, cache = self.predictor.decode(
-                current, self._scaled(action), self._standardised(state), cache
-            )
-            current = layer_norm(current)
-            state = poses.compose(state, action)
-            future.append(current)
-        return torch.stack(future, 2)
+        return Imagination(self, latents, states, past_actions, grad).rollout(actions, chunk)
+
+    def rollout_energy(
+        self,
+        latents: Tensor,
+        states: Tensor,
+        actions: Tensor,
+        goal: Tensor,
+        past_actions: Tensor | None = None,
+        *,
+        grad: bool = False,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """Return the energies (B, S) of the last imagined frames, in bounded memory.
+
+        That is `energy(rollout(...)[:, :, -1], goal)` without the futures of all candidates.
+
+        Args:
+            latents: As for `rollout`, like all but the goal.
+            states: (B, T, 7).
+            actions: (B, S, H, 7).
+            goal: (B, N, D) layer-normed latents.
+            past_actions: (B, T - 1, 7).
+            grad: As for `rollout`.
+            chunk: As for `rollout`.
+
+        Raises:
+            ValueError: When shapes disagree.
+        """
+        start = Imagination(self, latents, states, past_actions, grad)
+        return start.energy(actions, goal, chunk)
 
     def energy(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Return the mean absolute difference to a goal.

@@ -18,42 +18,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
-from jepa_gym.models.rope import frame_rotation
+from jepa_gym.models.blocks import NORM_EPS, Block, attention, init_transformer
+from jepa_gym.models.decoding import Seen, decode_block, first_block, splits
+from jepa_gym.models.rope import Rotation, frame_rotation
 
 EXTRINSICS_DIM = 6
 
 
 @dataclass(frozen=True)
 class FrameCache:
-    """Keys and values of past frames, per block.
+    """Keys and values of past frames.
 
     Attributes:
         frames: Number of frames held.
-        shared: Per block (keys, values) of the frames all candidates have in common, each
-            (B, heads, tokens, head_dim).
-        own: The same for each candidate's own frames, (B * S, heads, tokens, head_dim); empty
-            before the first `decode`.
+        blocks: What each block's newest tokens see: the frames that all candidates have in common,
+            stored once, and each candidate's own.
     """
 
     frames: int
-    shared: tuple[tuple[Tensor, Tensor], ...]
-    own: tuple[tuple[Tensor, Tensor], ...] = ()
+    blocks: tuple[Seen, ...]
 
-    def past(self, block: int, samples: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the parts of what a candidate of `block` sees, (B * S, heads, tokens, hd) each.
-
-        The shared part of a batch of one is expanded without a copy.
-        """
-        parts = []
-        if self.shared:
-            keys, values = (
-                x[:, None].expand(-1, samples, -1, -1, -1).flatten(0, 1) for x in self.shared[block]
-            )
-            parts.append((keys, values))
-        if self.own:
-            parts.append(self.own[block])
-        return parts
+    def rows(self, rows: slice) -> FrameCache:
+        """Return the cache of some batch rows; only before the first `decode`."""
+        return FrameCache(self.frames, tuple(seen.rows(rows) for seen in self.blocks))
 
 
 class ActionConditionedPredictor(nn.Module):
@@ -143,14 +130,17 @@ class ActionConditionedPredictor(nn.Module):
         """
         frames = latents.shape[1]
         if not frames:
-            return FrameCache(0, ())
+            return FrameCache(0, (Seen(None),) * len(self.predictor_blocks))
         x = self._tokens(latents, actions, states, extrinsics).flatten(1, 2)
         rope, mask = self._rotation(0, frames, x.device), self._mask(frames, x.device)
-        pairs = []
+        blocks = []
         for block in self.predictor_blocks:
-            x, keys, values = block.with_keys(x, rope, mask)
-            pairs.append((keys, values))
-        return FrameCache(frames, tuple(pairs))
+            parts = block.attn.tokens(block.norm1(x), rope)
+            blocks.append(Seen(tuple(part.contiguous() for part in parts[1:])))
+            if len(blocks) < len(self.predictor_blocks):  # nobody reads the last block's output
+                x = x + block.attn.proj(attention(*(y.transpose(1, 2) for y in parts), mask))
+                x = x + block.mlp(block.norm2(x))
+        return FrameCache(frames, tuple(blocks))
 
     def decode(
         self,
@@ -159,45 +149,62 @@ class ActionConditionedPredictor(nn.Module):
         states: Tensor,
         cache: FrameCache,
         extrinsics: Tensor | None = None,
+        following: int | None = None,
     ) -> tuple[Tensor, FrameCache]:
         """Add one frame to each candidate and predict the next one.
 
         Args:
             latents: (B, S, N, D) of the added frame, or (B, 1, N, D) when all candidates share it.
             actions: (B, S, 7).
-            states: (B, S, 7).
+            states: (B, S, 7), or (B, 1, 7) when all candidates share it.
             cache: The earlier frames, from `start_cache` or `decode`.
-            extrinsics: (B, S, 6), exactly when the model uses them.
+            extrinsics: (B, S, 6) or (B, 1, 6), exactly when the model uses them.
+            following: How many frames will be decoded after this one, where that is known; memory
+                for them is taken at the first, and with 0 the cache returned is `cache`.
 
         Returns:
             The next latents (B, S, N, D), and the cache with the added frame.
         """
-        samples = actions.shape[1]
-        x = self._tokens(latents, actions, states, extrinsics).flatten(0, 1)
-        rope = self._rotation(cache.frames, 1, x.device)
-        own = []
-        for number, block in enumerate(self.predictor_blocks):
-            past = cache.past(number, samples)
-            x, keys, values = block.with_keys(x, rope, past=past)
-            if cache.own:
-                before = cache.own[number]
-                keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
-            own.append((keys, values))
-        grown = FrameCache(cache.frames + 1, cache.shared, tuple(own))
-        return self._latents(x.unflatten(0, (-1, samples))), grown
+        action, common = self._frame(latents, actions, states, extrinsics)
+        samples, tokens = actions.shape[1], 1 + common.shape[2]
+        rope = self._rotation(cache.frames, 1, action.device)
+        blocks, room = [], None if following is None else following * tokens
+        shared, x = common.shape[1] == 1 < samples and splits(action), None
+        if not shared:
+            x = torch.cat([action[:, :, None], common.expand(-1, samples, -1, -1)], 2).flatten(0, 1)
+        for block, seen in zip(self.predictor_blocks, cache.blocks, strict=True):
+            if shared and not blocks and seen.own is None:
+                x, seen = first_block(block, action, common[:, 0], rope, seen.shared, room)
+            else:
+                last = len(blocks) == len(self.predictor_blocks) - 1
+                skip = self.extra_tokens if last else 0
+                x, seen = decode_block(block, x, rope, seen, room, skip)
+            blocks.append(seen if following != 0 else None)
+        out = self._read(x[:, -self.grid[0] * self.grid[1] :].unflatten(0, (-1, samples)))
+        return out, FrameCache(cache.frames + 1, tuple(blocks)) if following != 0 else cache
 
     def _tokens(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
     ) -> Tensor:
-        """Return the (B, T, extra + N, width) tokens; T stands for S when decoding."""
+        """Return the (B, T, extra + N, width) tokens."""
+        action, common = self._frame(latents, actions, states, extrinsics)
+        return torch.cat([action[:, :, None], common], 2)
+
+    def _frame(
+        self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the action tokens (B, T, width) and the others (B, T or 1, extra - 1 + N, width).
+
+        T stands for S when decoding; with 1 the others are the same for all.
+        """
         self._check(latents, actions, states, extrinsics)
-        conditions = [self.action_encoder(actions)]
-        if self.use_states:
-            conditions.append(self.state_encoder(states))
+        conditions = [self.state_encoder(states)] if self.use_states else []
         if extrinsics is not None:
             conditions.append(self.extrinsics_encoder(extrinsics))
-        patches = self.predictor_embed(latents).expand(-1, actions.shape[1], -1, -1)
-        return torch.cat([torch.stack(conditions, 2), patches], 2)
+        parts = [self.predictor_embed(latents), *(x[:, :, None] for x in conditions)]
+        times = max(x.shape[1] for x in parts)
+        patches, *rest = (x.expand(-1, times, -1, -1) for x in parts)
+        return self.action_encoder(actions), torch.cat([*rest, patches], 2)
 
     def _check(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
@@ -212,12 +219,18 @@ class ActionConditionedPredictor(nn.Module):
             raise ValueError(
                 f"`latents` must be (B, T, {num_tokens}, D), got {tuple(latents.shape)}"
             )
-        if actions.shape != states.shape or actions.ndim != 3:
+        frames = (1, actions.shape[1]) if actions.ndim == 3 else ()
+        if (
+            actions.ndim != 3
+            or states.ndim != 3
+            or states.shape[1] not in frames
+            or (actions.shape[::2] != states.shape[::2])
+        ):
             raise ValueError(
                 "`actions` and `states` must both be (B, T, 7), "
                 f"got {tuple(actions.shape)} and {tuple(states.shape)}"
             )
-        if latents.shape[0] != actions.shape[0] or latents.shape[1] not in (1, actions.shape[1]):
+        if latents.shape[0] != actions.shape[0] or latents.shape[1] not in frames:
             raise ValueError(
                 "`latents` and `actions` must agree in batch and time, "
                 f"got {tuple(latents.shape)} and {tuple(actions.shape)}"
@@ -225,9 +238,12 @@ class ActionConditionedPredictor(nn.Module):
 
     def _latents(self, x: Tensor) -> Tensor:
         """Read the patch tokens of (B, T, extra + N, width)."""
-        return self.predictor_proj(self.predictor_norm(x[:, :, self.extra_tokens :]))
+        return self._read(x[:, :, self.extra_tokens :])
 
-    def _rotation(self, first: int, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _read(self, x: Tensor) -> Tensor:
+        return self.predictor_proj(self.predictor_norm(x))
+
+    def _rotation(self, first: int, frames: int, device: torch.device) -> Rotation:
         return frame_rotation(
             first, frames, self.extra_tokens, self.grid, self.head_dim, self.rope, device
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +34,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
             )
     else:
         x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return x.transpose(1, 2).flatten(2)
+    return x.transpose(1, 2).flatten(2).to(queries.dtype)
 
 
 class Attention(nn.Module):
@@ -53,12 +52,17 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)  # rows: queries, keys, values
         self.proj = Linear(width, width)
 
-    def project(self, x: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rotated queries and keys, and values, each (B, heads, tokens, head_dim)."""
+    def tokens(self, x: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, each (B, tokens, heads, head_dim)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, head_dim)
         pair = qkv[:, :, :2]
-        queries, keys = (pair if rope is None else rotate(pair, rope)).transpose(1, 3).unbind(2)
-        return queries, keys, qkv[:, :, 2].transpose(1, 2)
+        queries, keys = (pair if rope is None else rotate(pair, rope)).unbind(2)
+        return queries, keys, qkv[:, :, 2]
+
+    def project(self, x: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, each (B, heads, tokens, head_dim)."""
+        queries, keys, values = (part.transpose(1, 2) for part in self.tokens(x, rope))
+        return queries, keys, values
 
     def forward(self, x: Tensor, rope: Rotation | None, mask: Tensor | None = None) -> Tensor:
         """Attend within x.
@@ -107,29 +111,6 @@ class Block(nn.Module):
         """Map (B, tokens, width) to (B, tokens, width)."""
         x = x + self.attn(self.norm1(x), rope, mask)
         return x + self.mlp(self.norm2(x))
-
-    def with_keys(
-        self,
-        x: Tensor,
-        rope: Rotation,
-        mask: Tensor | None = None,
-        past: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Do as `forward`, attending to earlier tokens too, and return the new keys and values.
-
-        Args:
-            x: (B, tokens, width).
-            rope: Rotation of the tokens' positions.
-            mask: As in `forward`.
-            past: Keys and values of earlier tokens, each (B, heads, earlier, head_dim), in parts.
-
-        Returns:
-            The output, and the keys and values of `x`, each (B, heads, tokens, head_dim).
-        """
-        queries, keys, values = self.attn.project(self.norm1(x), rope)
-        seen = [torch.cat(parts, 2) for parts in zip(*past, (keys, values), strict=True)]
-        x = x + self.attn.proj(attention(queries, *seen, mask))
-        return x + self.mlp(self.norm2(x)), keys, values
 
 
 def init_transformer(module: nn.Module, blocks: nn.ModuleList) -> None:

@@ -1,0 +1,216 @@
+"""Imagination: where candidate action sequences lead, from one context that all of them share.
+
+What does not depend on the candidates is computed once, when an `Imagination` is made, and serves
+every later call: a planner that asks for the energies of one set of candidates after the other pays
+for its context once. Candidates are imagined in chunks of bounded memory, whose size changes
+results by rounding only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepa_gym import poses
+
+if TYPE_CHECKING:
+    from jepa_gym.world_model import WorldModel
+
+LATENT_EPS = 1e-5
+CPU_BYTES = 2**27
+"""Memory of a chunk on the CPU. Less costs speed, more gains none (measured)."""
+GPU_BYTES = 2**32
+"""Memory of a chunk on a GPU."""
+
+
+def layer_norm(latents: Tensor) -> Tensor:
+    """Apply the parameter-free layer norm every latent goes through."""
+    return F.layer_norm(latents, latents.shape[-1:], eps=LATENT_EPS)
+
+
+def chunk_size(model: WorldModel, horizon: int) -> int:
+    """Return how many candidates are imagined at a time by default.
+
+    Args:
+        model: The model.
+        horizon: Steps H of a candidate; beyond one, keys and values are kept.
+
+    Returns:
+        As many as fit into `CPU_BYTES` or `GPU_BYTES` in float32: per token the residual stream and
+        its norm, queries, keys and values, the hidden layer, and what is kept. At least one.
+    """
+    sizes = model.config.predictor
+    kept = 2 * sizes.depth * horizon if horizon > 1 else 0
+    per_token = sizes.width * (5 + sizes.mlp_ratio + kept)
+    candidate = 4 * per_token * (model.config.num_tokens + 2)
+    budget = CPU_BYTES if model.state_mean.device.type == "cpu" else GPU_BYTES
+    return max(1, int(budget / candidate))
+
+
+class Imagination:
+    """Rollouts of a world model from one context.
+
+    Args:
+        model: The world model.
+        latents: (B, T, N, D) context, oldest first, layer-normed.
+        states: (B, T, 7) of the context.
+        past_actions: (B, T - 1, 7); the differences of `states` by default.
+        grad: Whether results have gradients with respect to actions and goal. That takes more
+            memory, and every candidate has its own copy of the context while it is looked at.
+
+    Raises:
+        ValueError: When shapes disagree.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        latents: Tensor,
+        states: Tensor,
+        past_actions: Tensor | None = None,
+        grad: bool = False,
+    ) -> None:
+        self.model, self.grad = model, grad
+        self._device, self._dtype = (
+            model.state_mean.device,
+            model.predictor.predictor_proj.weight.dtype,
+        )
+        latents, states = self._given(latents), self._given(states)
+        if latents.ndim != 4 or states.shape != (*latents.shape[:2], 7) or latents.shape[1] < 1:
+            raise ValueError(
+                "`latents` (B, T, N, D) and `states` (B, T, 7) must agree with T >= 1, "
+                f"got {tuple(latents.shape)} and {tuple(states.shape)}"
+            )
+        past = (len(latents), latents.shape[1] - 1, 7)
+        with self._mode():
+            if past_actions is None:
+                past_actions = poses.difference(states[:, :-1], states[:, 1:])
+            past_actions = self._given(past_actions)
+            if past_actions.shape != past:
+                raise ValueError(
+                    f"`past_actions` must be {past}, got {tuple(past_actions.shape)}: the actions "
+                    "between the frames of the context"
+                )
+            self._latent, self._state = latents[:, -1:].to(self._dtype), states[:, -1:]
+            self._cache = model.predictor.start_cache(
+                latents[:, :-1].to(self._dtype),
+                self._scaled(past_actions),
+                self._standardised(states[:, :-1]),
+            )
+
+    def rollout(self, actions: Tensor, chunk: int | None = None) -> Tensor:
+        """Return the (B, S, H, N, D) layer-normed latents that actions (B, S, H, 7) lead to.
+
+        Args:
+            actions: Candidates, starting at the last frame of the context, physical units.
+            chunk: Candidates imagined at a time; by default `chunk_size`.
+
+        Raises:
+            ValueError: When shapes disagree or `chunk` is not positive.
+        """
+        actions = self._checked(actions, chunk)
+        with self._mode():
+            return self._gathered(
+                (torch.stack(list(self._steps(*part)), 2) for part in self._parts(actions, chunk)),
+                actions,
+            )
+
+    def energy(self, actions: Tensor, goal: Tensor, chunk: int | None = None) -> Tensor:
+        """Return the energies (B, S) of the last frames; no other latents are kept.
+
+        Args:
+            actions: (B, S, H, 7), as for `rollout`.
+            goal: (B, N, D) layer-normed latents.
+            chunk: As for `rollout`.
+
+        Raises:
+            ValueError: When shapes disagree or `chunk` is not positive.
+        """
+        actions, goal = self._checked(actions, chunk), self._given(goal)
+        wanted = (len(self._latent), *self._latent.shape[2:])
+        if goal.shape != wanted:
+            raise ValueError(f"`goal` must be (B, N, D) = {wanted}, got {tuple(goal.shape)}")
+        with self._mode():
+            return self._gathered(
+                (self._last_energy(part, goal) for part in self._parts(actions, chunk)), actions
+            )
+
+    def _last_energy(self, part: tuple[slice, Tensor], goal: Tensor) -> Tensor:
+        for latents in self._steps(*part):
+            last = latents
+        return self.model.energy(last, goal[part[0]])
+
+    def _steps(self, rows: slice, actions: Tensor) -> Iterator[Tensor]:
+        """Imagine candidates (b, s, H, 7) of some batch rows; yield (b, s, N, D) step by step."""
+        current, state = self._latent[rows], self._state[rows]  # (b, 1, ...), shared
+        cache, horizon = self._cache.rows(rows), actions.shape[2]
+        for step, action in enumerate(actions.unbind(2)):
+            current, cache = self.model.predictor.decode(
+                current.to(self._dtype),
+                self._scaled(action),
+                self._standardised(state),
+                cache,
+                following=horizon - 1 - step,
+            )
+            current = layer_norm(current.float())
+            yield current
+            if step + 1 < horizon:
+                state = poses.compose(state, action)
+
+    def _parts(self, actions: Tensor, chunk: int | None) -> Iterator[tuple[slice, Tensor]]:
+        """Split candidates into (batch rows, actions of them), a batch row's ones in order."""
+        batch, samples, horizon = actions.shape[:3]
+        chunk = chunk_size(self.model, horizon) if chunk is None else chunk
+        rows, pieces = max(1, chunk // samples), math.ceil(samples / chunk)
+        for start in range(0, batch, rows):
+            part = slice(start, start + rows)
+            for some in actions[part].split(math.ceil(samples / pieces), 1):
+                yield part, some
+
+    def _gathered(self, parts: Iterator[Tensor], actions: Tensor) -> Tensor:
+        """Join what `_parts` split."""
+        flat = [part.flatten(0, 1) for part in parts]
+        flat = torch.cat(flat) if len(flat) > 1 else flat[0]
+        return flat.unflatten(0, actions.shape[:2])
+
+    def _checked(self, actions: Tensor, chunk: int | None) -> Tensor:
+        actions, batch = self._given(actions), len(self._latent)
+        if (
+            actions.ndim != 4
+            or len(actions) != batch
+            or actions.shape[-1] != 7
+            or not actions.numel()
+        ):
+            raise ValueError(
+                f"`actions` must be ({batch}, S, H, 7) with S and H at least 1, "
+                f"got {tuple(actions.shape)}"
+            )
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"`chunk` must be at least 1, got {chunk}")
+        return actions
+
+    def _given(self, x: Tensor) -> Tensor:
+        """Bring an argument to the model's device, in float32."""
+        x = torch.as_tensor(x).to(self._device, torch.float32)
+        if not (self.grad and x.is_inference()):
+            return x
+        with torch.inference_mode(False):
+            return x.clone()  # an inference tensor cannot be saved for a backward pass
+
+    @contextlib.contextmanager
+    def _mode(self) -> Iterator[None]:
+        with torch.inference_mode(not self.grad), torch.set_grad_enabled(self.grad):
+            yield
+
+    def _scaled(self, actions: Tensor) -> Tensor:
+        return (actions / self.model.action_scale).to(self._dtype)
+
+    def _standardised(self, states: Tensor) -> Tensor:
+        model = self.model
+        return (poses.centred(states, model.state_mean) / model.state_std).to(self._dtype)

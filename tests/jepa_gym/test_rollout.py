@@ -1,0 +1,174 @@
+"""Imagination: equal to the plain recompute, whatever is shared, chunked or kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jepa_gym import poses, rollout
+from jepa_gym.models import decoding
+from jepa_gym.rollout import Imagination, layer_norm
+from jepa_gym.world_model import WorldModel
+
+
+def problem(batch=2, context=3, samples=5, horizon=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    latents, goal = layer_norm(draw(batch, context, 8, 16)), layer_norm(draw(batch, 8, 16))
+    return latents, draw(batch, context, 7) * 0.2, draw(batch, samples, horizon, 7) * 0.1, goal
+
+
+@torch.no_grad()
+def recompute(model, latents, states, actions):
+    """Every frame again for every step and candidate: what the engine must equal."""
+    futures = []
+    for candidate in actions.unbind(1):
+        known, at = latents, states
+        done = poses.difference(states[:, :-1], states[:, 1:])
+        for action in candidate.split(1, 1):
+            done = torch.cat([done, action], 1)
+            known = torch.cat([known, model.predict(known, done, at)[:, -1:]], 1)
+            at = torch.cat([at, poses.compose(at[:, -1:], action)], 1)
+        futures.append(known[:, latents.shape[1] :])
+    return torch.stack(futures, 1)
+
+
+def assert_near(found, wanted, error=1e-5):
+    assert found.shape == wanted.shape
+    assert (found - wanted).norm() <= error * wanted.norm()
+
+
+@pytest.mark.parametrize("context", [1, 2, 4])
+@pytest.mark.parametrize("horizon", [1, 2, 5])
+@pytest.mark.parametrize("samples", [1, 6])
+def test_equals_recompute(model, context, horizon, samples):
+    latents, states, actions, _ = problem(2, context, samples, horizon)
+    wanted = recompute(model, latents, states, actions)
+    assert_near(model.rollout(latents, states, actions), wanted)
+    assert_near(model.rollout(latents, states, actions, grad=True), wanted)
+
+
+def test_equals_recompute_without_the_split_attention(model, monkeypatch):
+    monkeypatch.setattr(decoding, "_WITH_SUMS", None)
+    latents, states, actions, _ = problem()
+    assert_near(model.rollout(latents, states, actions), recompute(model, latents, states, actions))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 7, 10, 100])
+def test_chunks_change_nothing(model, chunk):
+    latents, states, actions, goal = problem()
+    whole = model.rollout(latents, states, actions)
+    assert_near(model.rollout(latents, states, actions, chunk=chunk), whole)
+    energy = model.rollout_energy(latents, states, actions, goal, chunk=chunk)
+    assert_near(energy, model.energy(whole[:, :, -1], goal), 1e-6)
+
+
+def test_chunks_are_bounded(model, monkeypatch):
+    sizes, decode = [], model.predictor.decode
+
+    def counting(latents, actions, *args, **kwargs):
+        sizes.append(actions.shape[0] * actions.shape[1])
+        return decode(latents, actions, *args, **kwargs)
+
+    monkeypatch.setattr(model.predictor, "decode", counting)
+    latents, states, actions, goal = problem(horizon=2)
+    model.rollout_energy(latents, states, actions, goal, chunk=4)
+    assert max(sizes) <= 4 and sum(sizes) == 2 * 2 * 5
+    assert rollout.chunk_size(model, 1) > rollout.chunk_size(model, 5) > 1
+    monkeypatch.setattr(rollout, "CPU_BYTES", 1)
+    assert rollout.chunk_size(model, 1) == 1
+
+
+def test_context_is_stored_once(model):
+    latents, states, *_ = problem(context=3)
+    start = Imagination(model, latents, states)
+    for seen in start._cache.blocks:
+        for part in seen.shared:
+            assert (
+                part.untyped_storage().nbytes() == 2 * 2 * 10 * 32 * 4
+            )  # B, frames, tokens, width
+
+
+def test_one_context_serves_many_calls(model):
+    latents, states, actions, goal = problem()
+    start = model.imagination(latents, states)
+    first = start.rollout(actions)
+    start.energy(-actions, goal)
+    assert torch.equal(start.rollout(actions), first)
+    assert torch.equal(model.rollout(latents, states, actions), first)
+
+
+def test_batch_equals_one_by_one(model):
+    latents, states, actions, goal = problem(batch=4)
+    whole = model.rollout_energy(latents, states, actions, goal)
+    for row in range(4):
+        one = (x[row : row + 1] for x in (latents, states, actions, goal))
+        assert_near(whole[row : row + 1], model.rollout_energy(*one), 1e-6)
+
+
+def test_a_cache_can_be_continued_twice(model):
+    predictor = model.predictor
+    latents, states, actions, _ = problem(context=2, samples=3)
+    with torch.inference_mode():
+        empty = predictor.start_cache(latents[:, :0], states[:, :0], states[:, :0])
+        now = (latents[:, :1], actions[:, :, 0], states[:, :1])
+        current, cache = predictor.decode(*now, empty, following=2)
+        state = states[:, :1].expand(-1, 3, -1)
+        once, grown = predictor.decode(current, actions[:, :, 1], state, cache)
+        predictor.decode(current, actions[:, :, 2], state, cache)
+        again, other = predictor.decode(current, actions[:, :, 1], state, cache, following=0)
+        assert torch.equal(once, again) and other is cache
+        after = [predictor.decode(current, actions[:, :, 3], state, x)[0] for x in (grown, grown)]
+        assert torch.equal(*after)
+
+
+def test_gradients(model):
+    latents, states, actions, goal = problem(batch=1, samples=2, horizon=2)
+    with torch.inference_mode():  # as in an agent's `act`; the latents are made in there, too
+        latents = latents.clone()
+        with torch.inference_mode(False), torch.enable_grad():
+            moves = actions.clone().requires_grad_()
+            energy = model.rollout_energy(latents, states, moves, goal, grad=True)
+            [slope] = torch.autograd.grad(energy.sum(), moves)
+    assert slope.shape == actions.shape and slope[..., 0, :3].abs().min() > 0
+    step = 1e-2 * slope / slope.norm()
+    ends = [model.rollout_energy(latents, states, actions + s * step, goal) for s in (1, -1)]
+    rise = (ends[0] - ends[1]).sum() / 2
+    torch.testing.assert_close(rise, (slope * step).sum(), rtol=0.05, atol=0)
+    assert not model.rollout(latents, states, moves).requires_grad
+
+
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_bfloat16(model, how):
+    latents, states, actions, _ = problem()
+    wanted = model.rollout(latents, states, actions)
+    if how == "weights":
+        found = model.bfloat16().rollout(latents, states, actions)
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.rollout(latents, states, actions)
+    assert found.dtype == torch.float32
+    assert_near(found, wanted, 0.05)
+
+
+def test_v2_rotation(tiny_config):
+    config = tiny_config().to_dict()
+    config["predictor"]["rope"] = "v2"
+    model = WorldModel(type(tiny_config()).from_dict(config)).eval()
+    latents, states, actions, _ = problem()
+    assert_near(model.rollout(latents, states, actions), recompute(model, latents, states, actions))
+
+
+def test_refusals(model):
+    latents, states, actions, goal = problem()
+    with pytest.raises(ValueError, match="`chunk` must be at least 1, got 0"):
+        model.rollout(latents, states, actions, chunk=0)
+    with pytest.raises(ValueError, match=r"`goal` must be \(B, N, D\) = \(2, 8, 16\)"):
+        model.rollout_energy(latents, states, actions, goal[:, :4])
+    with pytest.raises(ValueError, match=r"`past_actions` must be \(2, 2, 7\)"):
+        model.rollout(latents, states, actions, torch.zeros(2, 3, 7))
+    with pytest.raises(ValueError, match="S and H at least 1"):
+        model.rollout(latents, states, actions[:, :, :0])
