@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +84,10 @@ class LatentEpisodes:
                 "`max_ood` needs real frames to compare with, and this model has none; give "
                 "starts='dataset', or add them with checkpoints.write_starts"
             )
-        self.model, self.count = model, count
+        self.model = model
         self.reward = LatentReward(reward, config.success_energy)
         self.clip_actions, self.max_ood = clip_actions, max_ood
-        self.context_frames, self.dtype = frames, getattr(torch, dtype)
+        self.context_frames, self.narrow = frames, dtype == "bfloat16"
         self.observation_space, self.action_space = latent_spaces(config)
         self.device = model.pixel_scale.device
         self._real: RealFrames | None = None
@@ -267,10 +266,7 @@ class LatentEpisodes:
 
     def _imagined(self, latents: Tensor, states: Tensor, moves: Tensor) -> Tensor:
         """Return the next latents (k, N, D) of contexts (k, T, N, D)."""
-        precision: Any = nullcontext()
-        if self.dtype != torch.float32:
-            precision = torch.autocast(self.device.type, self.dtype)
-        with precision:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.narrow):
             future = self.model.rollout(latents, states, moves[:, None, None])
         return future[:, 0, 0].float()
 

@@ -46,10 +46,10 @@ class JEPALatentEnv(gym.Env):
 
     ## Info
     `energy`; `success` and `is_success` (energy below `success_energy`; False when that is unset);
-    `ood`, the out-of-distribution score: energy to the nearest of the real start and goal frames,
-    over the largest energy that one of these has to its own nearest neighbour (1: as far as real
-    frames are from each other; NaN without such frames); `source` and `index` of the start;
-    `goal_state` if known; after a step `reward_energy`, and with `progress` the
+    `ood`, the out-of-distribution score: distance (root mean square) to the nearest of the real
+    start and goal frames, over the largest that one of these has to its own nearest neighbour (1:
+    as far as real frames are from each other; NaN without such frames); `source` and `index` of the
+    start; `goal_state` if known; after a step `reward_energy`, and with `progress` the
     `previous_achieved_goal` that `compute_reward` needs.
 
     ## Context
@@ -64,10 +64,10 @@ class JEPALatentEnv(gym.Env):
     * `render_mode`: None or ``rgb_array``: start frame, goal frame, and below them the energy over
       the steps. With a `decoder` (a module from latents (B, N, D) to pictures (B, Y, X, 3) in
       [0, 1]): the present frame beside the goal, framed green while real and red once imagined.
-    * `starts`: ``checkpoint``, ``dataset``, ``given`` (in the options of `reset`; without them
-      the last given one again) or the id of a registered
-      environment, which is reset with a seed drawn from the episode's own for each start; `data`:
-      what ``dataset`` or the environment needs (see `latent_starts.make_source`).
+    * `starts`: ``checkpoint``, ``dataset``, ``given`` (in the options of `reset`; without them the
+      last given one again) or the id of a registered environment, which is reset with a seed drawn
+      from the episode's own for each start; `data`: what ``dataset`` or the environment needs (see
+      `latent_starts.make_source`).
     * `max_ood`: the score above which an episode is truncated.
     * `context_frames`: None for the model's own number, at most its `train_frames`.
     * `dtype`: ``float32``, or ``bfloat16`` for the predictor's matrix products; encoding, states

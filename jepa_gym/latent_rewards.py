@@ -71,16 +71,18 @@ class LatentReward:
 class RealFrames:
     """Encoded real frames, and how far a latent is from them.
 
-    The score of a latent is its energy to the nearest of these frames, over the largest energy that
-    one of them has to its own nearest neighbour. Up to 1 it is as near to a real frame as real
-    frames are to each other; beyond, no real frame is so far from the others. It needs no training.
+    The score of a latent is its distance (root mean square over tokens and channels) to the nearest
+    of these frames, over the largest distance that one of them has to its own nearest neighbour. Up
+    to 1 it is as near to a real frame as real frames are to each other; beyond, no real frame is so
+    far from the others. It needs no training.
     """
 
     def __init__(self, latents: Tensor) -> None:
         """Keep the latents (M, N, D) of at least two frames."""
         self._bank = latents.flatten(1)
-        apart = torch.cdist(self._bank, self._bank, p=1).fill_diagonal_(torch.inf)
-        self._scale = apart.amin(1).amax().item()
+        self._half_squares = self._bank.square().sum(1) / 2
+        products = self._bank @ self._bank.T - self._half_squares
+        self._scale = self._nearest(self._bank, products.fill_diagonal_(-torch.inf)).max().item()
 
     @staticmethod
     def chosen(starts: StartFrames) -> np.ndarray:
@@ -91,8 +93,18 @@ class RealFrames:
 
     def score(self, latents: Tensor) -> np.ndarray:
         """Return the scores (k,) of latents (k, N, D); NaN if all real frames are the same."""
-        nearest = torch.cdist(latents.flatten(1), self._bank, p=1).amin(1).double().cpu().numpy()
+        flat = latents.flatten(1)
+        nearest = self._nearest(flat, flat @ self._bank.T - self._half_squares)
+        nearest = nearest.double().cpu().numpy()
         return nearest / self._scale if self._scale else np.full(len(latents), np.nan)
+
+    def _nearest(self, flat: Tensor, nearness: Tensor) -> Tensor:
+        """Return the distances (k,) to the frame of most `nearness` (k, M): z b - b b / 2.
+
+        That finds the frame with one matrix product; the distance itself is not taken from it, for
+        it would cancel near 0.
+        """
+        return (flat - self._bank[nearness.argmax(1)]).square().mean(1).sqrt()
 
 
 def _previous(info: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
@@ -61,7 +62,7 @@ class GoalEncoder:
         return self.model.encode(frames[:, None])[:, 0].cpu().numpy()
 
 
-class LatentObservation(gym.Wrapper):
+class LatentObservation(gym.Wrapper, RecordConstructorArgs):
     """Observe latents in the place of pictures and goals, as in `JEPALatent-v0`.
 
     Args:
@@ -75,7 +76,8 @@ class LatentObservation(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env, model: WorldModel) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, model=model, _disable_deepcopy=True)
+        gym.Wrapper.__init__(self, env)
         _check(env.observation_space, env.action_space, model)
         self.observation_space, self.action_space = latent_spaces(model.config)
         self._encoder = GoalEncoder(model, 1)
