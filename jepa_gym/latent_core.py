@@ -23,7 +23,7 @@ from jepa_gym.latent_starts import NoSource, Start, make_source, read_start
 from jepa_gym.world_model import WorldModel
 
 DTYPES = ("float32", "bfloat16")
-ENCODED_AT_ONCE = 32
+ENCODED_AT_ONCE = 32  # bounds the memory
 
 
 class ExtrapolationWarning(UserWarning):
@@ -235,13 +235,9 @@ class LatentEpisodes:
         """Return how many steps of the episodes `rows` (k,) were imagined."""
         return self._steps[rows]
 
-    def latents(self, row: int) -> tuple[Tensor, np.ndarray]:
-        """Return the present latent (N, D) of an episode, and its goal's."""
-        return self._latents[row, -1], self._goals[row]
-
-    def history(self, row: int) -> tuple[float, ...]:
-        """Return the energies of an episode's frames, the real one first."""
-        return self._energies[row]
+    def picture(self, row: int) -> tuple[Tensor, np.ndarray, tuple[float, ...]]:
+        """Return an episode's present latent (N, D), its goal's, and the energies of its frames."""
+        return self._latents[row, -1], self._goals[row], self._energies[row]
 
     def get_state(self) -> dict[str, Any]:
         """Return everything the episodes' future depends on, but for random generators."""
@@ -280,14 +276,13 @@ class LatentEpisodes:
         self._energies = list(self._energies)
         for row, value in zip(rows, energy.tolist(), strict=True):
             self._energies[row] = (*self._energies[row], value)
-        self._ood = _replaced(self._ood, rows, self._distances(window[:, -1]))
+        self._ood = _replaced(self._ood, rows, self._distances(window[:, -1], states[:, -1]))
 
     def _encoded(self, starts: Sequence[Start]) -> tuple[Tensor, Tensor]:
         """Return the latents (k, N, D) of frames and goals."""
-        pictures = [start.frame for start in starts]
-        pictures += [start.goal for start in starts if start.goal_is_frame]
-        latents = list(self._encode(np.stack(pictures)))
-        first, encoded = torch.stack(latents[: len(starts)]), iter(latents[len(starts) :])
+        goal_frames = [start.goal for start in starts if start.goal_is_frame]
+        latents = self._encode(np.stack([*(start.frame for start in starts), *goal_frames]))
+        first, encoded = latents[: len(starts)], iter(latents[len(starts) :])
         goals = [
             next(encoded) if start.goal_is_frame else torch.from_numpy(start.goal).to(self.device)
             for start in starts
@@ -301,14 +296,14 @@ class LatentEpisodes:
         )
         return torch.cat([self.model.encode(part[:, None])[:, 0] for part in parts])
 
-    def _distances(self, latents: Tensor) -> np.ndarray:
-        """Return the out-of-distribution scores (k,) of latents (k, N, D)."""
+    def _distances(self, latents: Tensor, states: Tensor) -> np.ndarray:
+        """Return the scores (k,) of latents (k, N, D) and states (k, 7)."""
         found = self.source.reference
         if found is None:
             return np.full(len(latents), np.nan)
         if self._real is None:
-            self._real = RealFrames(self._encode(RealFrames.chosen(found)))
-        return self._real.score(latents)
+            self._real = RealFrames(found, self.model, self._encode)
+        return self._real.score(latents, states)
 
     def _warn_of_extrapolation(self, rows: np.ndarray) -> None:
         trained = self.model.config.train_frames

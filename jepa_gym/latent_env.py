@@ -46,11 +46,13 @@ class JEPALatentEnv(gym.Env):
 
     ## Info
     `energy`; `success` and `is_success` (energy below `success_energy`; False when that is unset);
-    `ood`, the out-of-distribution score: distance (root mean square) to the nearest of the real
-    start and goal frames, over the largest that one of these has to its own nearest neighbour (1:
-    as far as real frames are from each other; NaN without such frames); `source` and `index` of the
-    start; `goal_state` if known; after a step `reward_energy`, and with `progress` the
-    `previous_achieved_goal` that `compute_reward` needs.
+    `ood`, the out-of-distribution score: distance (root mean square) of the latent to the nearest
+    of the real start and goal frames, over the largest that one of these has to its own nearest
+    neighbour; or the same of the standardised state, if that is larger. 1: as far as real frames
+    are from each other. NaN without such frames. An imagined latent can look real and be wrong: the
+    score does not see that.
+    `source` and `index` of the start; `goal_state` if known; after a step `reward_energy`, and with
+    `progress` the `previous_achieved_goal` that `compute_reward` needs.
 
     ## Context
     The model sees the last `context_frames` frames; their keys and values are computed anew in

@@ -43,9 +43,8 @@ def draw(
 
 
 def _picture(episodes: LatentEpisodes, row: int, decoder: Decoder | None) -> np.ndarray:
-    start, history = episodes.starts[row], episodes.history(row)
-    goal = start.goal
-    present_latent, goal_latent = episodes.latents(row)
+    start, goal = episodes.starts[row], episodes.starts[row].goal
+    present_latent, goal_latent, history = episodes.picture(row)
     if not start.goal_is_frame:
         if decoder is None:
             raise ValueError(

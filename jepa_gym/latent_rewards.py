@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jepa_gym import poses
 from jepa_gym.checkpoints import StartFrames
+from jepa_gym.world_model import WorldModel
 
 REWARDS = ("energy", "progress", "sparse")
 REFERENCE_FRAMES = 256
-"""Most real frames that imagined latents are compared with, taken evenly from all."""
 
 
 def energies(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
@@ -68,43 +69,66 @@ class LatentReward:
         return float(reward) if reward.ndim == 0 else reward
 
 
-class RealFrames:
-    """Encoded real frames, and how far a latent is from them.
+class Neighbours:
+    """Points of real frames, and how far others are from them.
 
-    The score of a latent is its distance (root mean square over tokens and channels) to the nearest
-    of these frames, over the largest distance that one of them has to its own nearest neighbour. Up
-    to 1 it is as near to a real frame as real frames are to each other; beyond, no real frame is so
-    far from the others. It needs no training.
+    The score of a point is its distance (root mean square over its F numbers) to the nearest of
+    these, over the largest distance that one of them has to its own nearest neighbour. Up to 1 it
+    is as near to a real frame as real frames are to each other; beyond, no real frame is so far
+    from the others. It needs no training.
     """
 
-    def __init__(self, latents: Tensor) -> None:
-        """Keep the latents (M, N, D) of at least two frames."""
-        self._bank = latents.flatten(1)
-        self._half_squares = self._bank.square().sum(1) / 2
-        products = self._bank @ self._bank.T - self._half_squares
-        self._scale = self._nearest(self._bank, products.fill_diagonal_(-torch.inf)).max().item()
+    def __init__(self, points: Tensor) -> None:
+        """Keep the points (M, F) of at least two frames."""
+        self._points = points
+        self._half_squares = points.square().sum(1) / 2
+        nearness = (points @ points.T - self._half_squares).fill_diagonal_(-torch.inf)
+        self._scale = self._nearest(points, nearness).max().item()
 
-    @staticmethod
-    def chosen(starts: StartFrames) -> np.ndarray:
-        """Return the frames to compare with, starts and goals, (M, Y, X, 3) uint8."""
-        count = min(len(starts), REFERENCE_FRAMES // 2)
-        rows = np.linspace(0, len(starts) - 1, count).astype(int)
-        return np.concatenate([starts.frames[rows], starts.goal_frames[rows]])
-
-    def score(self, latents: Tensor) -> np.ndarray:
-        """Return the scores (k,) of latents (k, N, D); NaN if all real frames are the same."""
-        flat = latents.flatten(1)
-        nearest = self._nearest(flat, flat @ self._bank.T - self._half_squares)
+    def score(self, points: Tensor) -> np.ndarray:
+        """Return the scores (k,) of points (k, F); NaN if all real frames are the same."""
+        nearest = self._nearest(points, points @ self._points.T - self._half_squares)
         nearest = nearest.double().cpu().numpy()
-        return nearest / self._scale if self._scale else np.full(len(latents), np.nan)
+        return nearest / self._scale if self._scale else np.full(len(points), np.nan)
 
-    def _nearest(self, flat: Tensor, nearness: Tensor) -> Tensor:
+    def _nearest(self, points: Tensor, nearness: Tensor) -> Tensor:
         """Return the distances (k,) to the frame of most `nearness` (k, M): z b - b b / 2.
 
         That finds the frame with one matrix product; the distance itself is not taken from it, for
         it would cancel near 0.
         """
-        return (flat - self._bank[nearness.argmax(1)]).square().mean(1).sqrt()
+        return (points - self._points[nearness.argmax(1)]).square().mean(1).sqrt()
+
+
+class RealFrames:
+    """The out-of-distribution score of imagined frames: the larger of latent's and state's."""
+
+    def __init__(
+        self, starts: StartFrames, model: WorldModel, encode: Callable[[np.ndarray], Tensor]
+    ) -> None:
+        """Encode start and goal frames, at most 256, taken evenly from all.
+
+        Args:
+            starts: Real frames with their states.
+            model: Has the statistics that standardise states.
+            encode: From frames (M, Y, X, 3) uint8 to latents (M, N, D).
+        """
+        self._model = model
+        rows = np.linspace(0, len(starts) - 1, min(len(starts), REFERENCE_FRAMES // 2)).astype(int)
+        frames = np.concatenate([starts.frames[rows], starts.goal_frames[rows]])
+        states = np.concatenate([starts.states[rows], starts.goal_states[rows]])
+        states = torch.from_numpy(states.astype(np.float32))
+        self._real = [Neighbours(x) for x in self._points(encode(frames), states)]
+
+    def score(self, latents: Tensor, states: Tensor) -> np.ndarray:
+        """Return the scores (k,) of latents (k, N, D) and states (k, 7)."""
+        points = self._points(latents, states)
+        return np.fmax(*(real.score(x) for real, x in zip(self._real, points, strict=True)))
+
+    def _points(self, latents: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return flat latents and standardised states."""
+        states = poses.centred(states.to(latents.device), self._model.state_mean)
+        return latents.flatten(1), states / self._model.state_std
 
 
 def _previous(info: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 import jepa_gym  # noqa: F401
 from jepa_gym import poses
 from jepa_gym.latent_core import ExtrapolationWarning
-from jepa_gym.latent_rewards import RealFrames
+from jepa_gym.latent_rewards import Neighbours
 from jepa_gym.world_model import WorldModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:this rollout is longer")
@@ -199,11 +199,21 @@ def test_the_score_of_real_frames(env, loaded):
     """0 for a frame among the real ones, 1 for the one farthest from the others if left out."""
     _, info = env.reset(seed=0)
     assert info["ood"] == pytest.approx(0, abs=1e-4)
-    latents = torch.tensor([0.0, 1.0, 4.0])[:, None, None].expand(3, 2, 5)
-    real = RealFrames(latents)  # nearest neighbours at 1, 1 and 3
-    np.testing.assert_allclose(real.score(latents), 0)
-    np.testing.assert_allclose(real.score(latents + 3), [1 / 3, 0, 1], rtol=1e-6)
-    assert np.isnan(RealFrames(latents[:1].expand(2, -1, -1)).score(latents)).all()
+    points = torch.tensor([0.0, 1.0, 4.0])[:, None].expand(3, 5)
+    real = Neighbours(points)  # nearest neighbours at 1, 1 and 3
+    np.testing.assert_allclose(real.score(points), 0)
+    np.testing.assert_allclose(real.score(points + 3), [1 / 3, 0, 1], rtol=1e-6)
+    assert np.isnan(Neighbours(points[:1].expand(2, -1)).score(points)).all()
+
+
+def test_leaving_the_workspace_is_out_of_distribution(loaded):
+    env = gym.make("JEPALatent-v0", model=loaded, max_ood=2.0, max_episode_steps=100)
+    env.reset(seed=0)
+    scores, truncated = [], False
+    while not truncated:
+        *_, truncated, info = env.step(env.action_space.high * np.float32([1, 1, 1, 0, 0, 0, 0]))
+        scores.append(info["ood"])
+    assert len(scores) < 60 and scores[-1] > 2 >= max(scores[:-1])
 
 
 def test_truncation_out_of_distribution(loaded):

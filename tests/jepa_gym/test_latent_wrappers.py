@@ -117,3 +117,21 @@ def test_environments_that_do_not_fit(make_real, loaded, kwargs, message):
         LatentObservation(make_real(**kwargs), loaded)
     with pytest.raises(ValueError, match=r"env_kwargs\(\)"):
         VectorLatentObservation(SyncVectorEnv([lambda: make_real(**kwargs)]), loaded)
+
+
+def test_a_franka_environment(loaded):
+    """The suite itself: wrapped, and as the place where imagined episodes start."""
+    kwargs = loaded.config.frame.env_kwargs()
+    with gym.make("FrankaReach-v0", **kwargs) as plain:
+        frames, _ = plain.reset(seed=0)
+        env = LatentObservation(plain, loaded)
+        observation, _ = env.reset(seed=0)
+        assert observation in env.observation_space
+        latent = encoded(loaded, frames["goal_pixels"])
+        np.testing.assert_allclose(observation["desired_goal"], latent, atol=1e-5)
+        _, _, _, _, info = env.step(np.zeros(7, np.float32))
+        assert "distance_m" in info
+    with gym.make("JEPALatent-v0", model=loaded, starts="FrankaReach-v0") as imagined:
+        start, info = imagined.reset(seed=0)
+        assert info["source"] == "FrankaReach-v0" and start in imagined.observation_space
+        assert imagined.step(np.zeros(7, np.float32))[0] in imagined.observation_space
