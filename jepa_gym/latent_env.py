@@ -184,8 +184,7 @@ class JEPALatentEnv(gym.Env):
 
     def close(self) -> None:
         """Close the environment that starts come from, if there is one."""
-        if hasattr(self, "_episodes"):
-            self._episodes.source.close()
+        self._episodes.source.close()
 
     def _observation(self) -> dict[str, np.ndarray]:
         return {key: value[0] for key, value in self._episodes.observation(_ROW).items()}

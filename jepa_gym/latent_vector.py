@@ -199,7 +199,7 @@ class JEPALatentVectorEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment that starts come from, if there is one."""
-        if hasattr(self, "_episodes"):
+        if hasattr(self, "_episodes"):  # Gymnasium closes what could not be made, too
             self._episodes.source.close()
 
     def _begin(self, rows: np.ndarray, options: Sequence[Mapping[str, Any]]) -> None:
