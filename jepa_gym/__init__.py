@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 register(
     id="JEPALatent-v0",
     entry_point="jepa_gym.latent_env:JEPALatentEnv",
+    vector_entry_point="jepa_gym.latent_vector:JEPALatentVectorEnv",
     max_episode_steps=10,
 )
 for _id, _module, _class, _horizon in (

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from gymnasium import spaces
 
-from jepa_gym import checkpoints, poses
+from jepa_gym.checkpoints import StartFrames
+from jepa_gym.latent_core import LatentEpisodes, load_model
+from jepa_gym.latent_render import Decoder, draw
 from jepa_gym.world_model import WorldModel
 
-_BAR_ROWS = 32
-_BAR_COLOUR = (230, 120, 30)
+_ROW = np.array([0])
 
 
 class JEPALatentEnv(gym.Env):
@@ -30,21 +30,51 @@ class JEPALatentEnv(gym.Env):
     imagined latent; `desired_goal` (N, D) the latent of the goal frame.
 
     ## Rewards
-    Minus the energy: the mean absolute difference of achieved and desired latent.
+    `energy`: minus the energy, the mean absolute difference of achieved and desired latent.
+    `progress`: energy before the step minus energy after it (potential-based). `sparse`: 0 if the
+    energy is below the model's calibrated `success_energy`, else -1. `compute_reward` is
+    vectorised.
 
     ## Starting state
-    A held-out real frame of the checkpoint with its goal, drawn from the seed, or
-    `options={"index": i}`.
+    A held-out real frame of the checkpoint with its goal, drawn from the seed (see `starts`).
+    Options of `reset`: `index`, the frame to start from; or a start of one's own: `frame` (Y, X, 3)
+    uint8, `state` (7,), `goal` (Y, X, 3) uint8 or its latent (N, D), and, if known, `goal_state`
+    (7,). `latent_starts.start_options(observation)` makes these of what a real environment shows.
 
     ## Episode end
-    Truncation after 10 steps. It never terminates. `info` holds `energy`, `success` and
-    `is_success` (energy below the configuration's `success_energy`; False when that is unset),
-    and `goal_state`.
+    Truncation after 10 steps, and by `max_ood`. It never terminates.
+
+    ## Info
+    `energy`; `success` and `is_success` (energy below `success_energy`; False when that is unset);
+    `ood`, the out-of-distribution score: distance (root mean square) of the latent to the nearest
+    of the real start and goal frames, over the largest that one of these has to its own nearest
+    neighbour; or the same of the standardised state, if that is larger. 1: as far as real frames
+    are from each other. NaN without such frames. An imagined latent can look real and be wrong: the
+    score does not see that.
+    `source` and `index` of the start; `goal_state` if known; after a step `reward_energy`, and with
+    `progress` the `previous_achieved_goal` that `compute_reward` needs.
+
+    ## Context
+    The model sees the last `context_frames` frames; their keys and values are computed anew in
+    each step, because each has another place in the window than before. The first step of more than
+    the model's `train_frames` warns, once.
 
     ## Arguments
-    `checkpoint`: ``default`` or a folder; `model`: a loaded `WorldModel` to use instead (it brings
-    its folder's start frames); `reward`: ``energy``; `clip_actions`; `render_mode`: None or
-    ``rgb_array`` (start frame, goal frame, and below them the energy over the steps).
+    * `checkpoint`: ``default``, or what `WorldModel.from_pretrained` takes; `model`: a loaded
+      `WorldModel` to use instead (it brings its folder's start frames).
+    * `reward`, `clip_actions`: see above.
+    * `render_mode`: None or ``rgb_array``: start frame, goal frame, and below them the energy over
+      the steps. With a `decoder` (a module from latents (B, N, D) to pictures (B, Y, X, 3) in
+      [0, 1]): the present frame beside the goal, framed green while real and red once imagined.
+    * `starts`: ``checkpoint``, ``dataset``, ``given`` (in the options of `reset`; without them the
+      last given one again) or the id of a registered environment, which is reset with a seed drawn
+      from the episode's own for each start; `data`: what ``dataset`` or the environment needs (see
+      `latent_starts.make_source`).
+    * `max_ood`: the score above which an episode is truncated.
+    * `context_frames`: None for the model's own number, at most its `train_frames`.
+    * `dtype`: ``float32``, or ``bfloat16`` for the predictor's matrix products; encoding, states
+      and energies stay in float32.
+    * `device`: where to load the checkpoint, ``cpu`` by default; a given model stays where it is.
 
     ## Version history
     * v0: first version.
@@ -54,37 +84,35 @@ class JEPALatentEnv(gym.Env):
 
     def __init__(
         self,
-        checkpoint: str = "default",
+        checkpoint: str | Path = "default",
         model: WorldModel | None = None,
         reward: str = "energy",
         clip_actions: bool = False,
         render_mode: str | None = None,
+        starts: str = "checkpoint",
+        data: StartFrames | Mapping[str, Any] | str | Path | None = None,
+        max_ood: float | None = None,
+        context_frames: int | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
-        if reward != "energy":
-            raise ValueError(f"`reward` must be 'energy', got {reward!r}")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"`render_mode` must be None or 'rgb_array', got {render_mode!r}")
-        self.model = WorldModel.from_pretrained(checkpoint) if model is None else model
-        if self.model.folder is None:
-            raise ValueError(
-                "`model` was not loaded from a folder, so there are no start frames; save it with "
-                "save_pretrained, add them with checkpoints.write_starts, and load it again"
-            )
-        self._starts = _starts_for(self.model, self.model.folder)
-        self.clip_actions, self.render_mode = clip_actions, render_mode
-        config = self.model.config
-        tokens = (config.num_tokens, config.encoder.latent_dim)
-        # a layer-normed vector of D numbers has no entry beyond sqrt(D)
-        latent = spaces.Box(-np.sqrt(tokens[1]), np.sqrt(tokens[1]), tokens, np.float32)
-        angle = np.nextafter(np.float32(np.pi), np.float32(4))
-        high = np.array([2, 2, 2, angle, angle, angle, 1], np.float32)
-        low = np.array([-2, -2, -2, -angle, -angle, -angle, 0], np.float32)
-        self.observation_space = spaces.Dict(
-            observation=spaces.Box(low, high), achieved_goal=latent, desired_goal=latent
+        check_render_mode(render_mode)
+        self.model = load_model(checkpoint, model, device)
+        self._episodes = LatentEpisodes(
+            self.model,
+            1,
+            starts=starts,
+            data=data,
+            reward=reward,
+            clip_actions=clip_actions,
+            max_ood=max_ood,
+            context_frames=context_frames,
+            dtype=dtype,
         )
-        bounds = np.array(config.action_bounds, np.float32)
-        self.action_space = spaces.Box(-bounds, bounds)
-        self._latents: torch.Tensor | None = None
+        self.render_mode, self.decoder = render_mode, decoder
+        self.observation_space = self._episodes.observation_space
+        self.action_space = self._episodes.action_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -93,30 +121,16 @@ class JEPALatentEnv(gym.Env):
 
         Args:
             seed: Decides everything that follows.
-            options: `index` chooses the start.
+            options: `index`, or `frame`, `state`, `goal` and `goal_state` (see the class).
 
         Raises:
-            ValueError: When `options` has another key or the index is out of range.
+            ValueError, TypeError: When an option is unknown, out of range, or of another shape or
+                kind than the model takes.
         """
         super().reset(seed=seed)
-        options = dict(options or {})
-        index = options.pop("index", None)
-        if options:
-            raise ValueError(f"`options` may hold 'index' only, got also {sorted(options)}")
-        if index is None:
-            index = int(self.np_random.integers(len(self._starts)))
-        if not 0 <= index < len(self._starts):
-            raise ValueError(f"`index` must be in [0, {len(self._starts) - 1}], got {index}")
-        starts = self._starts
-        frames = np.stack([starts.frames[index], starts.goal_frames[index]])
-        start, goal = self.model.encode(torch.from_numpy(frames)[None])[0]
-        self._index = index
-        self._latents = start[None, None]  # (1, T, N, D), the last frames
-        self._states = torch.from_numpy(starts.states[index]).to(start)[None, None]  # (1, T, 7)
-        self._goal = goal
-        self._goal_array = goal.cpu().numpy()
-        self._energies = [float(self.model.energy(self._latents[:, -1], goal[None]))]
-        return self._observation(), self._info()
+        episodes = self._episodes
+        episodes.begin(_ROW, [episodes.start(0, options, self.np_random)])
+        return self._observation(), episodes.info(_ROW)[0]
 
     def step(
         self, action: np.ndarray
@@ -128,124 +142,55 @@ class JEPALatentEnv(gym.Env):
 
         Raises:
             ValueError: When the action has the wrong shape, is not finite, or is out of bounds.
+            RuntimeError: Before the first reset.
         """
-        latents, states = self._current()
-        move = torch.from_numpy(self._checked(action)).to(states)
-        future = self.model.rollout(latents, states, move[None, None, None])[:, :, 0]
-        kept = self.model.config.context_frames
-        self._latents = torch.cat([latents, future], 1)[:, -kept:]
-        state = poses.compose(states[:, -1:], move)
-        self._states = torch.cat([states, state], 1)[:, -kept:]
-        self._energies.append(float(self.model.energy(future[:, 0], self._goal[None])))
-        observation, info = self._observation(), self._info()
-        reward = self.compute_reward(
-            observation["achieved_goal"], observation["desired_goal"], info
-        )
-        info["reward_energy"] = reward
-        return observation, float(reward), False, False, info
+        episodes = self._episodes
+        action = episodes.checked(action, self.action_space.shape)
+        truncated = bool(episodes.advance(_ROW, action[None])[0])
+        reward = float(episodes.rewards(_ROW)[0])
+        return self._observation(), reward, False, truncated, episodes.info(_ROW)[0]
 
     def compute_reward(
         self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
     ) -> np.ndarray | float:
-        """Return minus the energy.
+        """Return the reward of a pair of latents, or of many.
 
         Args:
-            achieved_goal: (..., N, D).
+            achieved_goal: (..., N, D), after the step.
             desired_goal: (..., N, D).
-            info: Not used.
+            info: Of `progress`: that of the step, or a list of them; else not used.
 
         Returns:
             (...,), a float for a single pair.
+
+        Raises:
+            ValueError: When `progress` finds no `previous_achieved_goal`.
         """
-        reward = -np.abs(np.asarray(achieved_goal) - desired_goal).mean((-2, -1))
-        return float(reward) if reward.ndim == 0 else reward
+        return self._episodes.reward(achieved_goal, desired_goal, info)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything the episode's future depends on; `set_state` takes it back."""
-        self._current()
-        return {
-            "index": self._index,
-            "latents": self._latents,
-            "states": self._states,
-            "goal": self._goal,
-            "energies": list(self._energies),
-            "random": copy.deepcopy(self.np_random.bit_generator.state),
-        }
+        random = copy.deepcopy(self.np_random.bit_generator.state)
+        return {"episodes": self._episodes.get_state(), "random": random}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state of `get_state`."""
-        self._index = state["index"]
-        self._latents, self._states, self._goal = state["latents"], state["states"], state["goal"]
-        self._goal_array = self._goal.cpu().numpy()
-        self._energies = list(state["energies"])
+        """Go back to a state of `get_state`; ValueError if it is another environment's."""
+        self._episodes.set_state(state["episodes"])
         self.np_random.bit_generator.state = copy.deepcopy(state["random"])
 
     def render(self) -> np.ndarray | None:
-        """Return start and goal frame with a bar per step for the energy, (Y + 32, 2 X, 3) uint8.
+        """Return the picture that the class describes, uint8; None without a `render_mode`."""
+        return None if self.render_mode is None else draw(self._episodes, [0], self.decoder)[0]
 
-        The bars are relative to the largest energy of the episode; there is no picture of the
-        imagined frame.
-        """
-        if self.render_mode is None:
-            return None
-        self._current()
-        start, goal = self._starts.frames[self._index], self._starts.goal_frames[self._index]
-        picture = np.concatenate([start, goal], axis=1)
-        strip = np.zeros((_BAR_ROWS, picture.shape[1], 3), np.uint8)
-        width = max(1, picture.shape[1] // max(len(self._energies), 11))
-        for number, energy in enumerate(self._energies):
-            rows = round((_BAR_ROWS - 2) * energy / max(*self._energies, 1e-9))
-            strip[_BAR_ROWS - rows :, number * width : (number + 1) * width - 1] = _BAR_COLOUR
-        return np.concatenate([picture, strip])
-
-    def _current(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._latents is None:
-            raise RuntimeError("call reset() first")
-        return self._latents, self._states
-
-    def _checked(self, action: np.ndarray) -> np.ndarray:
-        """Return a valid float32 action or say what is wrong with it."""
-        action = np.asarray(action, np.float32)
-        low, high = self.action_space.low, self.action_space.high
-        if action.shape != low.shape:
-            raise ValueError(f"`action` must have shape {low.shape}, got {action.shape}")
-        if not np.isfinite(action).all():
-            raise ValueError(f"`action` must be finite, got {action}")
-        if self.clip_actions:
-            return np.clip(action, low, high)
-        if (action < low).any() or (action > high).any():
-            raise ValueError(
-                f"`action` must be within +-{high.tolist()}, got {action.tolist()}; "
-                "make the environment with clip_actions=True to clip instead"
-            )
-        return action
+    def close(self) -> None:
+        """Close the environment that starts come from, if there is one."""
+        self._episodes.source.close()
 
     def _observation(self) -> dict[str, np.ndarray]:
-        latents, states = self._current()
-        return {
-            "observation": states[0, -1].cpu().numpy().copy(),
-            "achieved_goal": latents[0, -1].cpu().numpy().copy(),
-            "desired_goal": self._goal_array.copy(),
-        }
-
-    def _info(self) -> dict[str, Any]:
-        threshold = self.model.config.success_energy
-        success = threshold is not None and self._energies[-1] < threshold
-        return {
-            "energy": self._energies[-1],
-            "is_success": success,
-            "success": success,
-            "goal_state": self._starts.goal_states[self._index].copy(),
-        }
+        return {key: value[0] for key, value in self._episodes.observation(_ROW).items()}
 
 
-def _starts_for(model: WorldModel, folder: Path) -> checkpoints.StartFrames:
-    """Read a model's start frames and check their size."""
-    starts = checkpoints.read_starts(folder)
-    frame = model.config.frame
-    if starts.frames.shape[1:] != (frame.height, frame.width, 3):
-        raise checkpoints.CheckpointError(
-            f"the start frames in {folder} are {starts.frames.shape[1:]}, "
-            f"the model takes {(frame.height, frame.width, 3)}"
-        )
-    return starts
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise a ValueError unless the mode is None or ``rgb_array``."""
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"`render_mode` must be None or 'rgb_array', got {render_mode!r}")

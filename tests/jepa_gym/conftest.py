@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -79,3 +81,60 @@ def checkpoint(model, tmp_path):
     model.save_pretrained(folder, {"command": "none", "figures": {"loss": 1.0}})
     write_starts(folder, some_starts())
     return folder
+
+
+@pytest.fixture
+def with_threshold():
+    """Return a function that gives a model a success threshold between its energies."""
+
+    def give(model, threshold=1.1):
+        model.config = replace(model.config, success_energy=threshold)
+        return model
+
+    return give
+
+
+class PixelEnv(gym.Env):
+    """Observes what the Franka suite does, as noise; the goal image changes at the second step."""
+
+    def __init__(self, blind=False, **kwargs):
+        self.kwargs, self.closed = kwargs, False
+        (rows, columns), high = kwargs["image_size"], np.full(7, kwargs["max_move_m"], np.float32)
+        high[3:] = 0.3, 0.3, 0.3, 1
+        self.action_space = gym.spaces.Box(-high, high)
+        frame = gym.spaces.Box(0, 255, (rows, columns * 2, 3), np.uint8)
+        parts = {"observation": gym.spaces.Box(-1, 1, (7,), np.float32)}
+        parts["goal_state"] = parts["observation"]
+        if not blind:
+            parts |= {"pixels": frame, "goal_pixels": frame}
+        self.observation_space = gym.spaces.Dict(parts)
+
+    def observe(self):
+        seen = {
+            key: self.np_random.integers(0, 256, space.shape, dtype=np.uint8)
+            if space.dtype == np.uint8
+            else self.np_random.uniform(0, 1, 7).astype(np.float32)
+            for key, space in self.observation_space.items()
+        }
+        if self.goal is None or self.steps == 2:
+            self.goal = seen["goal_pixels"]
+        return seen | {"goal_pixels": self.goal.copy()}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.goal = 0, None
+        return self.observe(), {"steps": 0}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observe(), -float(self.steps), False, False, {"steps": self.steps}
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def pixel_env_id():
+    gym.register("PixelTest-v0", PixelEnv)
+    yield "PixelTest-v0"
+    del gym.registry["PixelTest-v0"]
