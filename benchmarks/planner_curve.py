@@ -36,7 +36,7 @@ BUDGETS: dict[str, tuple[dict[str, int], ...]] = {
         {"samples": 48, "iterations": 6},
     ),
     "mppi": ({"samples": 16, "iterations": 4}, {"samples": 32, "iterations": 6}),
-    "random": ({"samples": 64}, {"samples": 192}),
+    "random": ({"samples": 16, "iterations": 4}, {"samples": 32, "iterations": 6}),
     "gradient": ({"samples": 4, "iterations": 12}, {"samples": 8, "iterations": 24}),
     "hybrid": ({"samples": 32, "iterations": 3},),
 }

@@ -100,7 +100,7 @@ def published_shape(config: PlanningSpeedConfig, side: int) -> WorldModel:
     frame = FrameSpec(height=side * _PATCH, width=side * _PATCH, cameras=("left",))
     model = WorldModel(WorldModelConfig(frame=frame, encoder=encoder, predictor=predictor)).eval()
     with torch.no_grad():
-        model.predictor.action_encoder.weight.mul_(100)  # untrained, actions would hardly matter
+        model.predictor.action_encoder.weight.mul_(20)  # untrained, actions would hardly matter
     return model
 
 

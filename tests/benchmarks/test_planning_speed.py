@@ -52,7 +52,7 @@ def test_plain_planner_is_the_same_function(context):
     plain = plain_planner.energies(model, latents, states, actions, goal)
     ours = model.rollout_energy(latents, states, actions, goal)
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=0)
-    assert plain.std() > 1e-3  # actions matter
+    assert plain.std() > 1e-4  # actions matter
 
 
 def test_counted_arithmetic():
