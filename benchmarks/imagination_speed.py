@@ -1,14 +1,9 @@
 """Speed of imagined steps, as ratios in one run.
 
 `python benchmarks/imagination_speed.py` steps `JEPALatent-v0`, as one vector environment and as so
-<<<<<<< HEAD
-many single ones in turn; candidates of a planner; and `FrankaReach-v0` with pictures, at the views,
-size and step of the default model. All by turns, in one process with one thread.
-=======
 many single ones in turn; imagines candidates, as planners do; and steps `FrankaReach-v0` with
 pictures, at the views, size and step of the default model. All by turns, in one process with one
 thread.
->>>>>>> s5e
 """
 
 from __future__ import annotations
