@@ -129,7 +129,14 @@ def recompute(config: PlanningSpeedConfig, side: int, case: str) -> dict[str, An
     model = published_shape(config, side)
     latents, states, goal = problem(model, context, config.seed)
     elites = min(10, config.samples)
-    search = CEM(CEMConfig(config.samples, config.iterations, elites, horizon))
+    search = CEM(
+        CEMConfig(
+            samples=config.samples,
+            iterations=config.iterations,
+            elites=elites,
+            horizon=horizon,
+        )
+    )
     plans = {}
 
     def plan(name: str, costs: Callable[[Tensor], Tensor]) -> None:
