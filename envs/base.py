@@ -11,17 +11,16 @@ import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
+from jepa_gym.envs.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.arm import FINGER_TRAVEL_M
 from jepa_gym.envs.options import parse_options
 from jepa_gym.envs.rendering import parse_cameras, parse_size
 from jepa_gym.envs.scene import HOME
 from jepa_gym.envs.schedule import GoalSchedule
 from jepa_gym.envs.spaces import action_space, checked_action, observation_space
-from jepa_gym.envs.variations import SPLITS, Variation, sample_variation, split_objects
+from jepa_gym.envs.variations import Variation, sample_variation
 from jepa_gym.envs.workbench import Workbench
 
-OBS_MODES = ("both", "pixels", "state")
-GOAL_SOURCES = ("expert", "random")
 GOAL_ATTEMPTS = 20
 COMMON_OPTIONS = ("variation", "recorded", "start_position", "object_position")
 
@@ -118,24 +117,14 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
             self, obj, obs_mode, camera, image_size, depth, split, variation, goal_source,
             goal_schedule, step_s, max_move_m, clip_actions, render_mode,
         )  # fmt: skip
-        for name, value, allowed in (
-            ("obs_mode", obs_mode, OBS_MODES),
-            ("goal_source", goal_source, GOAL_SOURCES),
-            ("split", split, (None, *SPLITS)),
-            ("render_mode", render_mode, (None, "rgb_array")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}")
-        if not 0.05 <= step_s <= 5.0:
-            raise ValueError(f"`step_s` must be in [0.05, 5] seconds, got {step_s!r}")
-        if not 0.005 <= max_move_m <= 0.2:
-            raise ValueError(f"`max_move_m` must be in [0.005, 0.2] metres, got {max_move_m!r}")
+        check_choices(
+            obs_mode=obs_mode, goal_source=goal_source, split=split, render_mode=render_mode
+        )
+        check_range("step_s", step_s, 0.05, 5.0, "seconds")
+        check_range("max_move_m", max_move_m, 0.005, 0.2, "metres")
         if depth and obs_mode == "state":
             raise ValueError('`depth` needs pictures: obs_mode="both" or "pixels"')
-        if split is not None and obj not in split_objects(split):
-            raise ValueError(
-                f"the split {split!r} has the objects {split_objects(split)}, got obj={obj!r}"
-            )
+        check_split_has(split, obj)
         self.obs_mode, self.depth, self.render_mode = obs_mode, depth, render_mode
         size, views = parse_size(image_size), parse_cameras(camera)
         Workbench.__init__(self, obj, views, size, renders=self.renders)
