@@ -70,7 +70,7 @@ class FrameRenderer:
 
     Args:
         model: the compiled scene. Colours, poses and lights may change at any time; after a change
-            of mesh vertices or of a texture's pixels call `upload_mesh` or `upload_texture`.
+            of mesh vertices call `upload_mesh`.
         cameras: names, tiled from left to right.
         size_px: (height, width) of one camera's picture, each 16 to 1024.
 
@@ -129,11 +129,6 @@ class FrameRenderer:
         """Draw mesh `mesh_id` from now on with the model's present vertices."""
         with self._selected() as context:
             mujoco.mjr_uploadMesh(self._model, context, mesh_id)
-
-    def upload_texture(self, texture_id: int) -> None:
-        """Draw texture `texture_id` from now on with the model's present pixels."""
-        with self._selected() as context:
-            mujoco.mjr_uploadTexture(self._model, context, texture_id)
 
     def close(self) -> None:
         """Free the buffers and meshes in OpenGL's memory; safe to call twice."""

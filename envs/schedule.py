@@ -47,11 +47,6 @@ class GoalSchedule:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def horizon(self) -> int:
-        """Sum of the steps."""
-        return sum(self.steps)
-
     def advance(self, index: int, steps_done: int, state: np.ndarray, goal: np.ndarray) -> int:
         """Return the sub-goal that is shown next.
 
