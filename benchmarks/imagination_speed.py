@@ -1,9 +1,9 @@
 """Speed of imagined steps, as ratios in one run.
 
 `python benchmarks/imagination_speed.py` steps `JEPALatent-v0`, as one vector environment and as so
-many single ones in turn; imagines candidates, as planners do; and steps `FrankaReach-v0` with
-pictures, at the views, size and step of the default model. All by turns, in one process with one
-thread.
+many single ones in turn, with one thread. Then it takes all `cores`: for the vector environment and
+for candidates, as planners imagine them, as threads; for `FrankaReach-v0` with pictures, at the
+views, size and step of the model, as processes of one thread. All by turns.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tyro
 
 from jepa_gym.checkpoints import read_starts
 
+VECTOR, SINGLE, CANDIDATES, REAL = "vector", "single, in turn", "candidates", "real, pixels"
 VECTOR_BAR = 5.0
 REAL_BAR = 10.0
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
@@ -33,7 +34,7 @@ QUICK = {"envs": 8, "steps": 3, "real_steps": 5, "rounds": 1}
 
 @dataclass(frozen=True)
 class ImaginationSpeedConfig:
-    """Measure imagined steps per second, one thread, against single and real environments."""
+    """Measure imagined steps per second against single and real environments."""
 
     checkpoint: str = "default"
     """Name or folder of the model."""
@@ -42,7 +43,9 @@ class ImaginationSpeedConfig:
     steps: int = 8
     """Steps of each in a measurement; at most 10, so that no episode ends."""
     real_steps: int = 20
-    """Real steps in a measurement; an episode that ends is reset out of the count."""
+    """Steps of each real environment in a measurement; resets are left out of the count."""
+    cores: int = 2
+    """Threads of the imagination, and real environments, where they are compared."""
     rounds: int = 3
     """Measurements of each, by turns; medians count."""
     seed: int = 0
@@ -61,20 +64,17 @@ class ImaginationSpeedConfig:
         if self.quick:
             for name, value in QUICK.items():
                 object.__setattr__(self, name, value)
-        for name in ("envs", "steps", "real_steps", "rounds"):
+        for name in ("envs", "steps", "real_steps", "cores", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.steps > 10:
             raise ValueError(f"`steps` must be at most 10, got {self.steps}")
 
 
-Stepper = Callable[[], tuple[int, float, float]]
-"""Does its steps and returns their number, and seconds by the clock and of the processor."""
-
-
-def clocks() -> np.ndarray:
-    """Return seconds by the clock and of the processor."""
-    return np.array([time.perf_counter(), time.process_time()])
+Stepper = Callable[[], tuple[int, float]]
+"""Does its steps and returns their number, and seconds by the clock."""
+EPISODE = 10
+"""Steps after which a real environment is reset."""
 
 
 def vector_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
@@ -82,12 +82,12 @@ def vector_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     envs = gym.make_vec("JEPALatent-v0", num_envs=config.envs, model=model)
     actions = actions_for(config, envs.single_action_space)
 
-    def step() -> tuple[int, float, float]:
+    def step() -> tuple[int, float]:
         envs.reset(seed=config.seed)
-        begin = clocks()
+        begin = time.perf_counter()
         for action in actions:
             envs.step(action)
-        return actions.shape[0] * config.envs, *(clocks() - begin)
+        return actions.shape[0] * config.envs, time.perf_counter() - begin
 
     return step
 
@@ -96,20 +96,20 @@ def candidate_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     """Return what imagines as many candidate steps of one context, as planners do."""
     import torch
 
-    starts = read_starts(model.folder)
-    shown = np.stack([starts.frames[0], starts.frames[0], starts.goal_frames[0]])
+    starts, context = read_starts(model.folder), model.config.context_frames
+    shown = np.stack([*[starts.frames[0]] * context, starts.goal_frames[0]])
     latents = model.encode(torch.from_numpy(shown)[None])
-    states = torch.from_numpy(np.stack([starts.states[0]] * 2))[None]
-    start = model.imagination(latents[:, :2], states)
+    states = torch.from_numpy(np.stack([starts.states[0]] * context))[None]
+    start = model.imagination(latents[:, :context], states)
     bounds = np.array(model.config.action_bounds, np.float32)
     candidates = np.random.default_rng(config.seed).uniform(-1, 1, (config.envs, 1, 7)) * bounds
     actions = torch.from_numpy(candidates.astype(np.float32))[None]
 
-    def step() -> tuple[int, float, float]:
-        begin = clocks()
+    def step() -> tuple[int, float]:
+        begin = time.perf_counter()
         for _ in range(config.steps):
-            start.energy(actions, latents[:, 2])
-        return config.steps * config.envs, *(clocks() - begin)
+            start.energy(actions, latents[:, context])
+        return config.steps * config.envs, time.perf_counter() - begin
 
     return step
 
@@ -119,36 +119,35 @@ def single_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     envs = [gym.make("JEPALatent-v0", model=model) for _ in range(config.envs)]
     actions = actions_for(config, envs[0].action_space)
 
-    def step() -> tuple[int, float, float]:
+    def step() -> tuple[int, float]:
         for number, env in enumerate(envs):
             env.reset(seed=config.seed + number)
-        begin = clocks()
+        begin = time.perf_counter()
         for action in actions:
             for env, own in zip(envs, action, strict=True):
                 env.step(own)
-        return actions.shape[0] * config.envs, *(clocks() - begin)
+        return actions.shape[0] * config.envs, time.perf_counter() - begin
 
     return step
 
 
 def real_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
-    """Return what steps the simulator, with pictures as the model wants them."""
-    env = gym.make("FrankaReach-v0", obs_mode="both", **model.config.frame.env_kwargs())
+    """Return what steps one simulator a core, with pictures as the model wants them."""
+    kwargs = model.config.frame.env_kwargs()
+    envs = gym.make_vec("FrankaReach-v0", num_envs=config.cores, obs_mode="both", **kwargs)
     rng = np.random.default_rng(config.seed)
-    bounds = env.action_space.high / 2
+    bounds = envs.single_action_space.high / 2
 
-    def step() -> tuple[int, float, float]:
-        spent = np.zeros(2)
-        done = True
-        for _ in range(config.real_steps):
-            if done:
-                env.reset(seed=config.seed)
-            action = (rng.uniform(-1, 1, bounds.shape) * bounds).astype(np.float32)
-            begin = clocks()
-            _, _, terminated, truncated, _ = env.step(action)
-            spent += clocks() - begin
-            done = terminated or truncated
-        return config.real_steps, *spent
+    def step() -> tuple[int, float]:
+        spent = 0.0
+        for number in range(config.real_steps):
+            if number % EPISODE == 0:
+                envs.reset(seed=config.seed)
+            actions = rng.uniform(-1, 1, (config.cores, *bounds.shape)) * bounds
+            begin = time.perf_counter()
+            envs.step(actions.astype(np.float32))
+            spent += time.perf_counter() - begin
+        return config.real_steps * config.cores, spent
 
     return step
 
@@ -166,52 +165,44 @@ def run(config: ImaginationSpeedConfig) -> dict[str, Any]:
 
     from jepa_gym.world_model import WorldModel
 
-    torch.set_num_threads(1)
     model = WorldModel.from_pretrained(config.checkpoint)
+    vector, cores = vector_stepper(config, model), config.cores
     steppers = {
-        "vector": vector_stepper(config, model),
-        "single, in turn": single_stepper(config, model),
-        "candidates": candidate_stepper(config, model),
-        "real, pixels": real_stepper(config, model),
+        (VECTOR, 1): vector,
+        (SINGLE, 1): single_stepper(config, model),
+        (VECTOR, cores): vector,
+        (CANDIDATES, cores): candidate_stepper(config, model),
+        (REAL, cores): real_stepper(config, model),
     }
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in steppers}
+    measured: dict[tuple[str, int], list[float]] = {key: [] for key in steppers}
     for number in range(config.rounds + 1):
-        for name, stepper in steppers.items():
-            steps, wall, cpu = stepper()
+        for key, stepper in steppers.items():
+            torch.set_num_threads(key[1])
+            steps, seconds = stepper()
             if number:  # the first round warms up
-                measured[name].append((steps / wall, steps / cpu))
-    rows = {}
-    for name, values in measured.items():
-        wall, cpu = (statistics.median(column) for column in zip(*values, strict=True))
-        rows[name] = {"steps_per_s": wall, "steps_per_cpu_s": cpu}
+                measured[key].append(steps / seconds)
+    speeds = {key: statistics.median(values) for key, values in measured.items()}
     return {
         "config": asdict(config) | {"output": None},
-        "rows": rows,
-        "vector_ratio": ratio(rows, "vector", "single, in turn"),
-        "real_ratio": ratio(rows, "vector", "real, pixels"),
-        "candidates_ratio": ratio(rows, "candidates", "real, pixels"),
+        "rows": [{"what": what, "cores": n, "steps_per_s": x} for (what, n), x in speeds.items()],
+        "vector_ratio": speeds[VECTOR, 1] / speeds[SINGLE, 1],
+        "real_ratio": speeds[VECTOR, cores] / speeds[REAL, cores],
+        "candidates_ratio": speeds[CANDIDATES, cores] / speeds[REAL, cores],
     }
-
-
-def ratio(rows: dict[str, dict[str, float]], one: str, other: str) -> dict[str, float]:
-    """Return how much faster one is than the other, by the clock and in processor time."""
-    names = {"wall": "steps_per_s", "cpu": "steps_per_cpu_s"}
-    return {key: rows[one][name] / rows[other][name] for key, name in names.items()}
 
 
 def print_figures(figures: dict[str, Any]) -> None:
     """Print steps per second and ratios."""
-    print(f"{figures['config']['envs']} imagined environments, one thread")
-    print(f"{'':18}{'steps/s':>10}{'per CPU-s':>11}")
-    for name, row in figures["rows"].items():
-        print(f"{name:18}{row['steps_per_s']:10.1f}{row['steps_per_cpu_s']:11.1f}")
+    print(f"{figures['config']['envs']} imagined environments")
+    print(f"{'':18}{'cores':>6}{'steps/s':>10}")
+    for row in figures["rows"]:
+        print(f"{row['what']:18}{row['cores']:6}{row['steps_per_s']:10.1f}")
     for name, key, bar in (
         ("vector over single", "vector_ratio", VECTOR_BAR),
         ("vector over real", "real_ratio", REAL_BAR),
         ("candidates over real", "candidates_ratio", REAL_BAR),
     ):
-        found = figures[key]
-        print(f"{name}: {found['wall']:.1f} (bar {bar:.0f}), of CPU {found['cpu']:.1f}")
+        print(f"{name}: {figures[key]:.1f} (bar {bar:.0f})")
 
 
 def main() -> None:

@@ -176,7 +176,7 @@ def observations(model: WorldModel, count: int) -> dict[str, np.ndarray]:
 
 
 def act(agent: MPCAgent, observation: dict[str, np.ndarray]) -> None:
-    """Take two actions of every episode; at the second, the context has two frames."""
+    """Take two actions of every episode; at the second, planning may know more than one frame."""
     starts, memory = np.ones(len(observation["pixels"]), bool), None
     for begins in (starts, ~starts):
         _, memory = agent.act(observation, memory, begins, True)
@@ -300,7 +300,9 @@ def run(config: PlanningSpeedConfig) -> dict[str, Any]:
     if "arithmetic" in config.parts:
         default, samples = WorldModel.from_pretrained("default"), config.samples
         scaled = published_shape(config, config.sides[0])
-        cases = {"default model, horizon 1, context 2": (default, 2 * samples, (1, 2))}
+        context = default.config.context_frames
+        name = f"default model, horizon 1, context {context}"
+        cases = {name: (default, 2 * samples, (1, context))}
         for name, (horizon, context, _) in CASES.items():
             cases[f"{config.sides[0] ** 2 + 2} tokens, {name}"] = (
                 scaled,

@@ -17,6 +17,7 @@ import tyro
 
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.runner import (
+    AGENTS,
     GRIPPER_WEIGHT,
     HELD_OUT_SEEDS,
     BenchmarkError,
@@ -25,7 +26,6 @@ from jepa_gym.benchmarks.runner import (
     run_jobs,
 )
 
-AgentName = Literal["random", "scripted", "mpc-cem", "sac"]
 EPISODES = 30
 QUICK_EPISODES = 4
 
@@ -34,8 +34,9 @@ QUICK_EPISODES = 4
 class Arguments:
     """Compare agents on reaching and grasping, over the same held-out seeds."""
 
-    agents: tuple[AgentName, ...] = ("random", "scripted", "mpc-cem")
-    """Who acts. The scripted agent reads the simulator; it shows what is possible."""
+    agents: tuple[str, ...] = ("random", "scripted", "mpc-cem")
+    """Who acts: random, scripted (reads the simulator; it shows what is possible), sac, or mpc-cem,
+    -icem, -mppi, -gradient, -random, -hybrid."""
     tasks: tuple[Literal["reach", "grasp"], ...] = ("reach", "grasp")
     """What to do."""
     objects: tuple[Literal["box", "cup"], ...] = ("box", "cup")
@@ -45,7 +46,7 @@ class Arguments:
     seed: int = 0
     """First held-out seed; every agent meets the same episodes."""
     checkpoint: str = "default"
-    """World model of mpc-cem: the shipped one, or a folder."""
+    """World model of the mpc agents: the shipped one, or a folder."""
     sac_policy: Path | None = None
     """Policy of sac, as `jepa-gym train-rl` writes it; it knows the task it was trained on."""
     output: Path = Path("results/reach_grasp")
@@ -66,6 +67,8 @@ class Arguments:
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if unknown := set(self.agents) - set(AGENTS):
+            raise ValueError(f"`agents` must be among {AGENTS}, got {sorted(unknown)}.")
         if "sac" in self.agents and self.sac_policy is None:
             raise ValueError("The agent sac needs `--sac-policy`; train one: jepa-gym train-rl")
         for name in ("agents", "tasks", "objects"):

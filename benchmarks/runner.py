@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
+
+from jepa_gym.agents import MPC_PREFIX, make_agent
+from jepa_gym.agents.planners import PLANNERS, make_planner
 
 if TYPE_CHECKING:
     from jepa_gym.agents.base import Agent
@@ -35,6 +38,8 @@ TASKS = {
     "pick-place": "FrankaPickPlace-v0",
 }
 """Names of the tasks in tables -> environment ids."""
+AGENTS = ("random", "scripted", "sac", *(f"{MPC_PREFIX}{planner}" for planner in PLANNERS))
+"""Who can act: `make_cell_agent`."""
 GRIPPER_WEIGHT = 1.0
 """Weight of the proprioceptive goal term in the rows "image+gripper"."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -146,22 +151,19 @@ def make_cell_agent(cell: Cell, env: gym.Env, job: Job) -> Agent:
     Raises:
         ValueError: If the benchmark has no such agent.
     """
-    from jepa_gym.agents import make_agent
-
     if cell.agent == "random":
         return make_agent("random", action_space=env.action_space, seed=job.seed)
     if cell.agent == "scripted":
         return make_agent("scripted", env=env)
     if cell.agent == "sac":
         return make_agent("sac", path=job.checkpoint)
-    if cell.agent == "mpc-cem":
-        from jepa_gym.agents.planners.cem import CEMConfig
-
+    if cell.agent.startswith(MPC_PREFIX):
         model = _model(job.checkpoint)
+        planner = make_planner(cell.agent.removeprefix(MPC_PREFIX))
         return make_agent(
-            "mpc-cem",
+            cell.agent,
             model=model,
-            config=CEMConfig(max_move_m=model.config.frame.max_move_m),
+            config=replace(planner.config, max_move_m=model.config.frame.max_move_m),
             gripper_weight=GRIPPER_WEIGHT if cell.goal == "image+gripper" else 0.0,
         )
     raise ValueError(f"This benchmark has no agent `{cell.agent}`.")

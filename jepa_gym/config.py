@@ -165,8 +165,10 @@ class WorldModelConfig:
     """Divides the centred states inside the model."""
     action_scale: tuple[float, ...] = (0.075,) * 3 + (MAX_TURN_RAD,) * 3 + (MAX_GRIPPER_CHANGE,)
     """Divides the actions inside the model."""
-    context_frames: int = 2
-    """Most real frames a planner or the latent environment gives as context."""
+    context_frames: int = 1
+    """Most real frames a planner or the latent environment gives as context. A blocking move starts
+    at rest, so that one frame and its state tell what there is to know; it was published so, too.
+    """
     train_frames: int = 4
     """Frames of a training clip; longer windows are extrapolation."""
     success_energy: float | None = None

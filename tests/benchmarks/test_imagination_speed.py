@@ -22,11 +22,15 @@ def test_toy_run(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     figures = json.loads(output.read_text())
-    rows = figures["rows"]
-    for other, key in (("single, in turn", "vector_ratio"), ("real, pixels", "real_ratio")):
-        expected = rows["vector"]["steps_per_s"] / rows[other]["steps_per_s"]
-        assert figures[key]["wall"] == pytest.approx(expected)
-    assert all(x > 0 for row in rows.values() for x in row.values())
+    speeds = {(row["what"], row["cores"]): row["steps_per_s"] for row in figures["rows"]}
+    for what, cores, other, key in (
+        ("vector", 1, "single, in turn", "vector_ratio"),
+        ("vector", 2, "real, pixels", "real_ratio"),
+        ("candidates", 2, "real, pixels", "candidates_ratio"),
+    ):
+        expected = speeds[what, cores] / speeds[other, cores]
+        assert figures[key] == pytest.approx(expected)
+    assert all(x > 0 for x in speeds.values())
     assert "vector over real" in result.stdout
 
 
@@ -35,7 +39,7 @@ def test_help():
     assert result.returncode == 0 and "--quick" in result.stdout
 
 
-@pytest.mark.parametrize("fields", [{"envs": 0}, {"steps": 11}, {"rounds": 0}, {"real_steps": 0}])
+@pytest.mark.parametrize("fields", [{"envs": 0}, {"steps": 11}, {"rounds": 0}, {"cores": 0}])
 def test_refuses_bad_arguments(fields):
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must"):
         ImaginationSpeedConfig(**fields)

@@ -42,7 +42,10 @@ def test_quick_runs_fewer_episodes_unless_told():
     assert Arguments(quick=True, episodes=7).episodes == 7
 
 
-@pytest.mark.parametrize("fields", [{"episodes": 0}, {"seed": -1}, {"workers": 0}, {"tasks": ()}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"episodes": 0}, {"seed": -1}, {"workers": 0}, {"tasks": ()}, {"agents": ("mpc-cme",)}],
+)
 def test_refuses_bad_arguments(fields):
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must"):
         Arguments(**fields)
