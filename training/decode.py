@@ -20,6 +20,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
+from jepa_gym.checkpoints import SHIPPED
 from jepa_gym.decoder_files import encoder_hash, write_decoder
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.dataset import ClipArrays, ClipSampler, Dataset
@@ -30,7 +31,7 @@ from jepa_gym.world_model import WorldModel
 RUN_FOLDER = "decode"
 SQUARE_WEIGHT = 4.0
 """An error of 1/8 of the pixels' range weighs as much in the slope of the square as in L1."""
-BACKGROUND_FRAMES = 512
+BACKGROUND_FRAMES = 2000
 HELD_OUT_FRAMES = 128
 
 
@@ -46,10 +47,8 @@ class DecodeConfig(RunConfig):
     finds it."""
     minutes: float = 10.0
     """Time budget in minutes, evaluations included; the learning rate decays towards its end."""
-    batch_size: int = 16
-    """Frames per step."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW."""
+    batch_size: int = 8
+    """Frames per step; many small steps learn most in a given time."""
     eval_minutes: float = 2.0
     """Minutes between evaluations on held-out episodes."""
     encoder: tyro.conf.Suppress[str] = ""
@@ -63,15 +62,17 @@ def train(config: DecodeConfig) -> Progress:
         The finished progress.
 
     Raises:
-        ValueError: the dataset shows other views than the model knows, or there is no folder to
-            write to.
+        ValueError: the dataset shows other views than the model knows, or `output` is missing and
+            the checkpoint is shipped or a single file.
     """
     torch.set_num_threads(config.threads)
     model = WorldModel.from_pretrained(config.checkpoint).requires_grad_(False)
     folder = config.output or model.folder
-    if folder is None:
-        raise ValueError(f"{config.checkpoint} is no folder; say where to write with --output")
-    run = config.output or model.folder / RUN_FOLDER
+    if folder is None or (config.output is None and config.checkpoint in SHIPPED):
+        raise ValueError(
+            f"{config.checkpoint!r} is no folder of yours; say where to write with --output"
+        )
+    run = config.output or folder / RUN_FOLDER
     config = replace(config, output=run, encoder=encoder_hash(model))
     dataset = Dataset.open(config.data, config.skip_corrupt)
     _check_views(dataset, model)
@@ -82,7 +83,8 @@ def train(config: DecodeConfig) -> Progress:
     torch.manual_seed(config.seed)
     settings = model.config
     decoder = FrameDecoder(settings.grid, settings.encoder.latent_dim, settings.encoder.patch)
-    decoder.set_background(spread_frames(arrays, BACKGROUND_FRAMES).float().mean(0) / 255)
+    mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
+    decoder.set_background(mean / 255)
 
     def loss(step: int) -> dict[str, Tensor]:
         batch = sampler.batch(step).frames

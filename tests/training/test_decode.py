@@ -85,6 +85,11 @@ def test_does_not_go_on_with_another_encoder(config, checkpoint):
         read_decoder(config.output, other)
 
 
+def test_does_not_write_to_the_shipped_checkpoint(config):
+    with pytest.raises(ValueError, match="say where to write with --output"):
+        decode.train(replace(config, checkpoint="default", output=None))
+
+
 def test_refuses_other_views(config, checkpoint):
     model = WorldModel.from_pretrained(checkpoint)
     swapped = replace(model.config.frame, cameras=("wrist", "left"))
