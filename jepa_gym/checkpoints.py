@@ -1,5 +1,7 @@
 """Checkpoint folders: config.json, model.safetensors, README.md and real start frames.
 
+A decoder may stand beside them, see `decoder_files`.
+
 The configuration is also kept inside the weights file, so that a folder with mixed-up files is
 noticed.
 """

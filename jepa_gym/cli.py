@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "joint": ("jepa_gym.training.joint:main", "train encoder and predictor together (default)"),
     "pretrain": ("jepa_gym.training.pretrain:main", "masked pre-training of an encoder"),
     "posttrain": ("jepa_gym.training.posttrain:main", "train a predictor on a frozen encoder"),
+    "decode": ("jepa_gym.training.decode:main", "train a decoder that draws a model's latents"),
     "train-rl": ("jepa_gym.training.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
     "camera-sweep": ("jepa_gym.benchmarks.camera_sweep:main", "fit moves seen from other angles"),

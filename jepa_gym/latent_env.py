@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from jepa_gym.checkpoints import StartFrames
+from jepa_gym.decoder_files import own_decoder
 from jepa_gym.latent_core import LatentEpisodes, load_model
 from jepa_gym.latent_render import Decoder, draw
 from jepa_gym.world_model import WorldModel
@@ -63,9 +64,11 @@ class JEPALatentEnv(gym.Env):
     * `checkpoint`: ``default``, or what `WorldModel.from_pretrained` takes; `model`: a loaded
       `WorldModel` to use instead (it brings its folder's start frames).
     * `reward`, `clip_actions`: see above.
-    * `render_mode`: None or ``rgb_array``: start frame, goal frame, and below them the energy over
-      the steps. With a `decoder` (a module from latents (B, N, D) to pictures (B, Y, X, 3) in
-      [0, 1]): the present frame beside the goal, framed green while real and red once imagined.
+    * `render_mode`: None or ``rgb_array``: the present frame beside the goal, framed green while
+      real and red once imagined, as the `decoder` draws it (a module from latents (B, N, D) to
+      pictures (B, Y, X, 3) in [0, 1]). By default that is the decoder in the checkpoint's folder
+      (`jepa-gym decode` trains one), read at the first `render`. Without one: start frame, goal
+      frame, and below them the energy over the steps.
     * `starts`: ``checkpoint``, ``dataset``, ``given`` (in the options of `reset`; without them the
       last given one again) or the id of a registered environment, which is reset with a seed drawn
       from the episode's own for each start; `data`: what ``dataset`` or the environment needs (see
@@ -179,8 +182,16 @@ class JEPALatentEnv(gym.Env):
         self.np_random.bit_generator.state = copy.deepcopy(state["random"])
 
     def render(self) -> np.ndarray | None:
-        """Return the picture that the class describes, uint8; None without a `render_mode`."""
-        return None if self.render_mode is None else draw(self._episodes, [0], self.decoder)[0]
+        """Return the picture that the class describes, uint8; None without a `render_mode`.
+
+        Raises:
+            RuntimeError: Before the first reset.
+            CheckpointError: When the checkpoint's decoder cannot be used.
+        """
+        if self.render_mode is None:
+            return None
+        self.decoder = self.decoder or own_decoder(self.model)
+        return draw(self._episodes, [0], self.decoder)[0]
 
     def close(self) -> None:
         """Close the environment that starts come from, if there is one."""

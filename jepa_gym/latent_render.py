@@ -49,7 +49,7 @@ def _picture(episodes: LatentEpisodes, row: int, decoder: Decoder | None) -> np.
         if decoder is None:
             raise ValueError(
                 "the goal was given as a latent, so there is no picture of it; give a frame as the "
-                "goal, or make the environment with decoder=..."
+                "goal, make the environment with decoder=..., or train one with `jepa-gym decode`"
             )
         goal = _decoded(decoder, torch.from_numpy(goal_latent), episodes)
     if decoder is None:

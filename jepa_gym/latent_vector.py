@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jepa_gym.checkpoints import StartFrames
+from jepa_gym.decoder_files import own_decoder
 from jepa_gym.latent_core import LatentEpisodes, load_model
 from jepa_gym.latent_env import JEPALatentEnv, check_render_mode
 from jepa_gym.latent_render import Decoder, draw
@@ -195,6 +196,7 @@ class JEPALatentVectorEnv(VectorEnv):
         """Return a picture of each episode, see `JEPALatentEnv`; None without a `render_mode`."""
         if self.render_mode is None:
             return None
+        self.decoder = self.decoder or own_decoder(self.model)
         return tuple(draw(self._episodes, range(self.num_envs), self.decoder))
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -1,48 +1,98 @@
 """A decoder from the latents of one frame to its picture, to look at what a model imagines.
 
 Nothing is trained through it. It is feed-forward, as the published frame decoder (V-JEPA 2,
-arXiv 2506.09985, appendix B), whose weights were never released.
+arXiv 2506.09985, appendix B), whose weights were never released. A token may stand for 64x64
+pixels: one linear map to them all would hold most of the parameters and share nothing between
+places, so the picture grows from the grid of tokens in stages that double its resolution.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
 from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
-from jepa_gym.models.rope import grid_rotation
+
+HEAD_DIM = 32
+MLP_RATIO = 4.0
+NARROWEST = 16
+"""Channels at which the stages stop halving."""
+DARKEST = 0.02
+"""The background is kept this far from black and white, where a sigmoid no longer learns."""
 
 
 class FrameDecoder(nn.Module):
-    """A small vision transformer from tokens to square patches of pixels."""
+    """Transformer blocks on the grid of tokens, then convolutions that double the resolution."""
 
     def __init__(
         self,
         grid: tuple[int, int],
         latent_dim: int,
         patch: int,
-        width: int = 192,
-        depth: int = 4,
-        heads: int = 3,
-        mlp_ratio: float = 4.0,
+        width: int = 128,
+        depth: int = 2,
     ) -> None:
         """Create the decoder.
 
         Args:
             grid: Rows and columns of tokens of a frame.
             latent_dim: Width D of the latents.
-            patch: Patch side, pixels; the picture is (rows * patch, columns * patch).
-            width: Width of the blocks.
+            patch: Patch side, pixels, a power of two; the picture is (rows * patch, columns *
+                patch).
+            width: Width of the blocks, a multiple of 32; each stage has half the channels of the
+                one before, and at least 16.
             depth: Number of blocks.
-            heads: Attention heads.
-            mlp_ratio: Hidden width of an MLP over `width`.
+
+        Raises:
+            ValueError: When `patch` or `width` is another number.
         """
         super().__init__()
-        self.grid, self.patch, self.head_dim = grid, patch, width // heads
+        if patch < 2 or patch & (patch - 1):
+            raise ValueError(f"`patch` must be a power of two of at least 2, got {patch}")
+        if width < HEAD_DIM or width % HEAD_DIM:
+            raise ValueError(f"`width` must be a positive multiple of {HEAD_DIM}, got {width}")
+        self.sizes = {
+            "grid": tuple(grid),
+            "latent_dim": latent_dim,
+            "patch": patch,
+            "width": width,
+            "depth": depth,
+        }
+        rows, columns = grid
         self.embed = nn.Linear(latent_dim, width)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        # Latents may be centred at each place, so that they do not tell where they are.
+        self.places = nn.Parameter(torch.zeros(rows * columns, width))
+        self.blocks = nn.ModuleList(
+            Block(width, width // HEAD_DIM, MLP_RATIO) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.pixels = nn.Linear(width, patch * patch * 3)
+        doublings = patch.bit_length() - 1
+        widths = [max(NARROWEST, width >> number) for number in range(doublings + 1)]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2), nn.GELU()]
+        layers.append(nn.Conv2d(widths[-1], 3, 3, padding=1))
+        self.stages = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        # Not trained: Adam moves every pixel alike, often seen or not, which shows as speckles.
+        self.register_buffer("background", torch.zeros(rows * patch, columns * patch, 3))
         init_transformer(self, self.blocks)
+        nn.init.trunc_normal_(self.places, std=0.02)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(layers[-1].weight)  # begins with the background
+
+    @torch.no_grad()
+    def set_background(self, picture: Tensor) -> None:
+        """Begin with a picture, the mean of many frames: what never moves need not be learnt.
+
+        Args:
+            picture: (Y, X, 3) float in [0, 1].
+        """
+        self.background.copy_(picture.logit(DARKEST))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Draw frames, each alone.
@@ -56,14 +106,11 @@ class FrameDecoder(nn.Module):
         Raises:
             ValueError: When the latents are of another grid or width.
         """
-        rows, columns = self.grid
-        expected = (rows * columns, self.embed.in_features)
+        expected = (len(self.places), self.embed.in_features)
         if latents.ndim != 3 or latents.shape[1:] != expected:
             raise ValueError(f"`latents` must be (B, {expected}), got {tuple(latents.shape)}")
-        x = self.embed(latents)
-        rope = grid_rotation(1, self.grid, self.head_dim, "interleaved", x.device)
+        x = self.embed(latents) + self.places
         for block in self.blocks:
-            x = block(x, rope)
-        patches = self.pixels(self.norm(x)).float().sigmoid()
-        patches = patches.unflatten(-1, (self.patch, self.patch, 3)).unflatten(1, self.grid)
-        return patches.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+            x = block(x, None)
+        x = self.norm(x).unflatten(1, self.sizes["grid"]).permute(0, 3, 1, 2)
+        return (self.stages(x).permute(0, 2, 3, 1).float() + self.background).sigmoid()

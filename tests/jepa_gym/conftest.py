@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from jepa_gym.checkpoints import StartFrames, write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
+from jepa_gym.models import FrameDecoder
 from jepa_gym.world_model import WorldModel
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -81,6 +82,15 @@ def checkpoint(model, tmp_path):
     model.save_pretrained(folder, {"command": "none", "figures": {"loss": 1.0}})
     write_starts(folder, some_starts())
     return folder
+
+
+@pytest.fixture
+def drawing():
+    """An untrained decoder of the tiny model; unlike a new one, it draws the latents."""
+    torch.manual_seed(0)
+    decoder = FrameDecoder((2, 4), 16, patch=16, width=32, depth=1).requires_grad_(False).eval()
+    torch.nn.init.normal_(decoder.stages[-1].weight)
+    return decoder
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import jepa_gym  # noqa: F401
 from jepa_gym import poses
+from jepa_gym.checkpoints import CheckpointError
+from jepa_gym.decoder_files import write_decoder
 from jepa_gym.latent_core import ExtrapolationWarning
 from jepa_gym.latent_rewards import Neighbours
 from jepa_gym.world_model import WorldModel
@@ -301,6 +303,29 @@ def test_render_with_a_decoder(loaded):
     bad.step(np.zeros(7, np.float32))
     with pytest.raises(ValueError, match="decoder"):
         bad.render()
+
+
+def test_render_uses_the_decoder_of_the_checkpoint(loaded, checkpoint, drawing):
+    write_decoder(checkpoint, drawing, loaded, {})
+    env = gym.make("JEPALatent-v0", checkpoint=str(checkpoint), render_mode="rgb_array")
+    env.reset(seed=0)
+    latents = env.step(np.zeros(7, np.float32))[0]["achieved_goal"]
+    drawn = (255 * drawing(torch.from_numpy(latents)[None])[0]).round().byte().numpy()
+    imagined = env.render()
+    assert imagined.shape == (32, 128, 3)
+    assert np.array_equal(imagined[1:-1, 1:63], drawn[1:-1, 1:-1])
+    given = gym.make("JEPALatent-v0", model=loaded, decoder=flat_decoder, render_mode="rgb_array")
+    given.reset(seed=0)
+    given.step(np.zeros(7, np.float32))
+    assert (given.render()[1:-1, 1:63] == 128).all()
+
+
+def test_render_refuses_the_decoder_of_another_model(loaded, checkpoint, drawing):
+    write_decoder(checkpoint, drawing, WorldModel(loaded.config), {})
+    env = gym.make("JEPALatent-v0", model=loaded, render_mode="rgb_array")
+    env.reset(seed=0)
+    with pytest.raises(CheckpointError, match="another model"):
+        env.render()
 
 
 def test_picture_of_a_latent_goal(loaded):

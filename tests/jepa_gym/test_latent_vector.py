@@ -7,11 +7,13 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import jepa_gym  # noqa: F401
+from jepa_gym.decoder_files import write_decoder
 from jepa_gym.world_model import WorldModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:this rollout is longer")
@@ -211,6 +213,16 @@ def test_render(make_vec):
     pictures = vector.render()
     assert len(pictures) == COUNT and pictures[0].shape == (64, 128, 3)
     assert make_vec().render() is None
+
+
+def test_render_uses_the_decoder_of_the_checkpoint(make_vec, loaded, checkpoint, drawing):
+    write_decoder(checkpoint, drawing, loaded, {})
+    vector = make_vec(render_mode="rgb_array")
+    vector.reset(seed=0)
+    latents = vector.step(np.zeros((COUNT, 7), np.float32))[0]["achieved_goal"]
+    for picture, latent in zip(vector.render(), latents, strict=True):
+        drawn = (255 * drawing(torch.from_numpy(latent)[None])[0]).round().byte().numpy()
+        assert np.array_equal(picture[1:-1, 1:63], drawn[1:-1, 1:-1])
 
 
 @pytest.mark.parametrize(
