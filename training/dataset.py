@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import multiprocessing
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +57,22 @@ class ClipArrays:
         """Return frames [start, stop) of an episode of this split, (stop - start, Y, X, 3)."""
         return np.asarray(self.frames[self.rows[episode], start:stop])
 
+    def clips(self, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
+        """Return clips (episode, start, stop) of equal length T, (B, T, Y, X, 3).
+
+        Where the file is not in memory they are read ahead together, each in one piece: page by
+        page, as they are touched, takes nine times as long (measured).
+        """
+        whole = self.frames.base  # the memory map
+        if isinstance(whole, mmap.mmap):
+            _, length, *frame = self.frames.shape
+            size = math.prod(frame)
+            for episode, start, stop in spans:
+                first = self.frames.offset + (int(self.rows[episode]) * length + int(start)) * size
+                page = first // mmap.PAGESIZE * mmap.PAGESIZE
+                whole.madvise(mmap.MADV_WILLNEED, page, first + int(stop - start) * size - page)
+        return np.stack([self.clip(*span) for span in spans])
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -82,6 +101,7 @@ class Dataset:
         self.index = index
         self.skip_corrupt = skip_corrupt
         self.hash = content_hash(folder)
+        self._arrays: dict[str, ClipArrays] = {}
 
     @classmethod
     def open(cls, folder: str | Path, skip_corrupt: bool = False) -> Dataset:
@@ -114,7 +134,7 @@ class Dataset:
         return cls(folder, index, skip_corrupt)
 
     def load_arrays(self, split: str) -> ClipArrays:
-        """Load a split; the first call decodes the videos into the cache.
+        """Load a split, once; the first call decodes the videos into the cache.
 
         Args:
             split: "train" or "held-out" (5 % of the episodes, by a hash of their ids).
@@ -129,6 +149,11 @@ class Dataset:
         """
         if split not in ("train", "held-out"):
             raise ValueError(f'`split` must be "train" or "held-out", got {split!r}')
+        if split not in self._arrays:
+            self._arrays[split] = self._load(split)
+        return self._arrays[split]
+
+    def _load(self, split: str) -> ClipArrays:
         frames_path = self.folder / "cache" / f"frames-{self.hash[:16]}.npy"
         numbers_path = self.folder / "cache" / f"numbers-{self.hash[:16]}.npz"
         if not (frames_path.is_file() and numbers_path.is_file()):
@@ -236,7 +261,7 @@ class ClipSampler:
         starts = rng.integers(length - self.frames + 1, size=self.batch_size)
         spans = [(e, s, s + self.frames) for e, s in zip(episodes, starts, strict=True)]
         return Batch(
-            frames=torch.from_numpy(np.stack([arrays.clip(*span) for span in spans])),
+            frames=torch.from_numpy(arrays.clips(spans)),
             states=torch.from_numpy(np.stack([arrays.states[e, s:t] for e, s, t in spans])),
             actions=torch.from_numpy(np.stack([arrays.actions[e, s : t - 1] for e, s, t in spans])),
         )

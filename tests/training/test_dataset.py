@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import shutil
 
 import numpy as np
@@ -37,6 +38,13 @@ def test_cache_is_built_once(dataset_folder, monkeypatch):
     Dataset.open(dataset_folder).load_arrays("train")
     monkeypatch.setattr(Dataset, "_build_cache", lambda *_: pytest.fail("built again"))
     Dataset.open(dataset_folder).load_arrays("train")
+
+
+def test_splits_are_loaded_once(dataset_folder, monkeypatch):
+    dataset = Dataset.open(dataset_folder)
+    arrays = dataset.load_arrays("train")
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read again"))
+    assert dataset.load_arrays("train") is arrays
 
 
 def test_share_held_out():
@@ -84,11 +92,16 @@ def test_errors_of_open(tmp_path):
 
 def test_sampler(dataset_folder):
     arrays = Dataset.open(dataset_folder).load_arrays("train")
+    assert isinstance(arrays.frames.base, mmap.mmap)  # what clips are read ahead from
     sampler = ClipSampler(arrays, frames=4, batch_size=5, seed=3)
     batch, again = sampler.batch(7), ClipSampler(arrays, 4, 5, 3).batch(7)
     assert batch.frames.shape == (5, 4, SIZE, 2 * SIZE, 3) and batch.frames.dtype == torch.uint8
     assert batch.states.shape == (5, 4, 7) and batch.actions.shape == (5, 3, 7)
     assert torch.equal(batch.frames, again.frames)
+    last = arrays.clips([(len(arrays.rows) - 1, 8, 12), (0, 0, 4)])
+    assert np.array_equal(
+        last, np.stack([arrays.frames[arrays.rows[-1], 8:12], arrays.clip(0, 0, 4)])
+    )
     assert not torch.equal(batch.states, sampler.batch(8).states)
     moved = poses.compose(batch.states[:, :-1], batch.actions)
     torch.testing.assert_close(moved, batch.states[:, 1:], atol=1e-5, rtol=0)
