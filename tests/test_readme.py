@@ -10,7 +10,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def test_example_runs(capsys) -> None:
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     names: dict = {}
     for example in examples:  # the later ones use the imports of the first
         exec(compile(example, str(README), "exec"), names)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jepa_gym.benchmarks import planner_curve
-from jepa_gym.benchmarks.planner_curve import PUBLISHED, Arguments, jobs, main, rows
+from jepa_gym.benchmarks.planner_curve import PUBLISHED, Arguments, jobs, main, rows, savings
 
 
 def test_runs_and_writes(tmp_path, monkeypatch):
@@ -25,7 +25,7 @@ def test_every_point_meets_the_same_episodes():
     points: dict = {}
     for job in found:
         points.setdefault((job.planner, job.name), []).append(job.seed)
-    assert {len(seeds) for seeds in points.values()} == {3, 8}
+    assert {len(seeds) for seeds in points.values()} == {3, 20}
     assert all(seeds[:3] == [1_000_000 + i for i in range(3)] for seeds in points.values())
     assert found[0].name == PUBLISHED, "the slowest go first"
 
@@ -37,6 +37,22 @@ def test_rows_aggregate_a_point():
     (row,) = rows([won, lost, won])
     assert row["success_at_end"] == pytest.approx(2 / 3) and row["evaluations"] == 17
     assert row["median_distance_m"] == 0.01
+
+
+def test_savings_take_the_least_that_is_as_good_as_the_published_budget():
+    def point(task: str, planner: str, budget: str, evaluations: float, success: float) -> dict:
+        row = {"task": task, "planner": planner, "budget": budget}
+        return row | {"evaluations": evaluations, "success_at_end": success}
+
+    lines = [
+        point("grasp", "cem", "8x2", 17, 0.9),
+        point("reach", "cem", "8x2", 20, 0.5),
+        point("reach", "cem", "16x4", 80, 0.9),
+        point("reach", "cem", "32x6", 160, 1.0),
+        point("reach", "cem", PUBLISHED, 8000, 0.9),
+        point("reach", "random", "32x6", 160, 0.8),
+    ]
+    assert savings(lines) == {"reach": {"cem": {"evaluations": 80, "times_fewer": 100}}}
 
 
 def test_bad_arguments_name_what_is_allowed():

@@ -1,0 +1,111 @@
+"""Draw an episode twice: as the simulator shows it, and as the world model imagines it.
+
+`python tools/imagined.py` lets the scripted expert grasp an object in the simulator and gives the
+same actions to `JEPALatent-v0`, which sees the first frame only. It writes
+`docs/pictures/imagined.jpg`: the simulator's frames above, the decoded ones below.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from PIL import Image
+
+import jepa_gym  # noqa: F401  (registers the environments)
+from jepa_gym.agents import make_agent
+from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS
+from jepa_gym.checkpoints import replace_file
+from jepa_gym.decoder_files import own_decoder
+from jepa_gym.latent_core import ExtrapolationWarning
+from jepa_gym.latent_starts import start_options
+from jepa_gym.world_model import WorldModel
+
+GAP_PX = 4
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+
+
+@dataclass(frozen=True)
+class ImaginedConfig:
+    """Draw a grasp as simulated and as imagined, under the same actions."""
+
+    checkpoint: str = "default"
+    """World model with a decoder (`jepa-gym decode`)."""
+    obj: str = "cup"
+    """What is grasped."""
+    seed: int = 0
+    """Held-out episode."""
+    columns: int = 6
+    """Moments of the episode that are drawn, the first and the last among them."""
+    output: Path = PICTURES / "imagined.jpg"
+    """The picture."""
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: a number is out of its range.
+        """
+        if self.columns < 2:
+            raise ValueError(f"`columns` must be at least 2, got {self.columns}")
+
+
+def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Play the episode; return its frames (Y, X, 3) uint8, simulated and imagined.
+
+    Raises:
+        FileNotFoundError: the checkpoint has no decoder.
+    """
+    model = WorldModel.from_pretrained(config.checkpoint)
+    if own_decoder(model) is None:
+        raise FileNotFoundError(f"{model.folder} has no decoder; train one with `jepa-gym decode`")
+    frame = model.config.frame
+    env = gym.make("FrankaGrasp-v0", obj=config.obj, **frame.env_kwargs())
+    observation, _ = env.reset(seed=HELD_OUT_SEEDS + config.seed)
+    imagined = gym.make(
+        "JEPALatent-v0",
+        model=model,
+        starts="given",
+        clip_actions=True,
+        render_mode="rgb_array",
+        max_episode_steps=env.spec.max_episode_steps,
+    )
+    imagined.reset(options=start_options(observation))
+    agent, ended = make_agent("scripted", env=env), False
+    real, drawn = [observation["pixels"]], [imagined.render()[:, : frame.width]]
+    while not ended:
+        action, _ = agent.predict(observation)
+        observation, _, _, ended, _ = env.step(action)
+        imagined.step(action)
+        real.append(observation["pixels"])
+        drawn.append(imagined.render()[:, : frame.width])
+    return real, drawn
+
+
+def sheet(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
+    """Put evenly spread frames of every row beside each other, with white gaps."""
+    chosen = np.linspace(0, len(rows[0]) - 1, columns).round().astype(int)
+    tiles = np.array([[row[index] for index in chosen] for row in rows])  # (2, columns, Y, X, 3)
+    room = ((0, 0), (0, 0), (0, GAP_PX), (0, GAP_PX), (0, 0))
+    padded = np.pad(tiles, room, constant_values=255)
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in padded])
+
+
+def main() -> None:
+    """Run the command line."""
+    config = tyro.cli(ImaginedConfig, description=ImaginedConfig.__doc__)
+    warnings.simplefilter("ignore", ExtrapolationWarning)  # the picture is there to show it
+    picture = Image.fromarray(sheet(list(episode(config)), config.columns))
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=85)
+    replace_file(config.output, lambda temporary: temporary.write_bytes(encoded.getvalue()))
+    print(f"wrote {config.output}")
+
+
+if __name__ == "__main__":
+    main()
