@@ -34,7 +34,8 @@ class JEPALatentEnv(gym.Env):
     `energy`: minus the energy, the mean absolute difference of achieved and desired latent.
     `progress`: energy before the step minus energy after it (potential-based). `sparse`: 0 if the
     energy is below the model's calibrated `success_energy`, else -1. `compute_reward` is
-    vectorised.
+    vectorised. The calibration, on real frames, counts a hand within 4 cm with an equally open
+    gripper as success; the model's card says how often the threshold is wrong.
 
     ## Starting state
     A held-out real frame of the checkpoint with its goal, drawn from the seed (see `starts`).

@@ -26,6 +26,8 @@ from jepa_gym.world_model import WorldModel
 FAR_M = (0.10, 0.20)
 GRIPPER_MOVED = 0.3
 SUCCESS_DISTANCE_M = 0.04
+SAME_OPENING = 0.25
+"""Difference of closedness up to which two grippers are equally open."""
 ROUNDS = 3
 POINTS = 5
 
@@ -102,7 +104,7 @@ class Landscape:
         return {
             **{f"{axis}_cm": 100 * errors[:, i].mean().item() for i, axis in enumerate("xyz")},
             "gripper_error": gripper.mean().item(),
-            "gripper_right": (gripper < 0.25).float().mean().item(),
+            "gripper_right": (gripper < SAME_OPENING).float().mean().item(),
             "far_closer": closer,
             "far_progress": progress,
             "one_step_over_copy": over_copy,
@@ -169,43 +171,44 @@ class SuccessThreshold:
     energy: float
     """The threshold."""
     auc: float
-    """Chance that a frame within 4 cm has a lower energy than a farther one."""
+    """Chance that a frame at the goal has a lower energy than another."""
     false_success_rate: float
-    """Share of the farther frames that count as success."""
+    """Share of the frames that are not at the goal and count as success."""
     missed_success_rate: float
-    """Share of the frames within 4 cm that do not."""
+    """Share of the frames at the goal that do not."""
 
 
 def success_threshold(
-    model: WorldModel, landscape: Landscape, episodes: int = 80
+    model: WorldModel, landscape: Landscape, episodes: int = 400
 ) -> SuccessThreshold:
-    """Find the energy that best tells frames within 4 cm of each other from farther ones.
+    """Find the energy that best tells frames at a goal from others.
 
-    Pairs are taken within held-out episodes, from the middle frame to every other. The threshold
-    comes from every second episode, its figures from the others; figures for which there are no
-    frames are NaN.
+    The goal is the middle frame of a held-out episode, the frames are the others of that episode.
+    At the goal the hand is within 4 cm of where it is there, and the gripper as far open (0.25 of
+    its range): a closed gripper in the right place is not what the picture of an open one asks for.
+    The threshold comes from every second episode, its figures from the others; figures for which
+    there are no frames are NaN.
 
     Args:
         model: the world model.
         landscape: gives the held-out episodes.
-        episodes: number of episodes to look at.
+        episodes: most episodes to look at.
 
     Returns:
         The threshold with the highest balanced accuracy.
     """
     count = min(episodes, len(landscape.arrays.rows))
-    energy, within = _pairs_within(model, landscape, range(0, count, 2))
-    candidates = energy.sort().values
-    below = energy[None] <= candidates[:, None]  # (candidates, frames)
-    hit = (below & within).sum(1) / within.sum().clamp_min(1)
-    false = (below & ~within).sum(1) / (~within).sum().clamp_min(1)
-    threshold = candidates[(hit - false).argmax()].item()
-    energy, within = _pairs_within(model, landscape, range(1, count, 2))
-    near, far = energy[within], energy[~within]
-    order = (near[:, None] < far).double() + 0.5 * (near[:, None] == far).double()
+    energy, there = _pairs_within(model, landscape, range(0, count, 2))
+    order = energy.argsort()
+    found = there[order].double()
+    hit, false = found.cumsum(0) / found.sum(), (1 - found).cumsum(0) / (1 - found).sum()
+    threshold = energy[order[(hit.nan_to_num() - false.nan_to_num()).argmax()]].item()
+    energy, there = _pairs_within(model, landscape, range(1, count, 2))
+    near, far = energy[there], energy[~there]
+    lower = (near[:, None] < far).double() + 0.5 * (near[:, None] == far).double()
     return SuccessThreshold(
         energy=threshold,
-        auc=order.mean().item(),
+        auc=lower.mean().item(),
         false_success_rate=(far <= threshold).double().mean().item(),
         missed_success_rate=(near > threshold).double().mean().item(),
     )
@@ -214,18 +217,20 @@ def success_threshold(
 def _pairs_within(
     model: WorldModel, landscape: Landscape, episodes: range
 ) -> tuple[Tensor, Tensor]:
-    """Return energies (P,) to the middle frame of each episode, and whether within 4 cm (P,)."""
+    """Return energies (P,) to the middle frame of each episode, and whether it is reached (P,)."""
     arrays = landscape.arrays
-    energies, distances = [torch.zeros(0)], [torch.zeros(0)]
+    energies, reached = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
     for episode in episodes:
         length = arrays.states.shape[1]
         latents = model.encode(torch.from_numpy(arrays.clip(episode, 0, length).copy()[None]))[0]
         middle = length // 2
         others = torch.arange(length) != middle
         energies.append(model.energy(latents[None], latents[middle][None])[0][others])
-        moved = arrays.states[episode, :, :3] - arrays.states[episode, middle, :3]
-        distances.append(torch.from_numpy(moved).norm(dim=-1)[others])
-    return torch.cat(energies), torch.cat(distances) < SUCCESS_DISTANCE_M
+        states = torch.from_numpy(arrays.states[episode])
+        near = (states[:, :3] - states[middle, :3]).norm(dim=-1) < SUCCESS_DISTANCE_M
+        open_alike = (states[:, 6] - states[middle, 6]).abs() < SAME_OPENING
+        reached.append((near & open_alike)[others])
+    return torch.cat(energies), torch.cat(reached)
 
 
 def _best_of_box(model: WorldModel, pairs: Pairs, centre: Tensor, spacing: float) -> Tensor:
