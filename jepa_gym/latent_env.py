@@ -24,7 +24,9 @@ class JEPALatentEnv(gym.Env):
 
     ## Action space
     `Box(7,)` float32 in physical units: translation (m), extrinsic-xyz rotation (rad), change of
-    gripper closedness. Actions out of bounds raise, unless made with `clip_actions=True`.
+    gripper closedness. Actions out of bounds raise, unless made with `clip_actions=True`. An action
+    is the change that happens, nothing stops it: a full closing means an empty hand, a grasp closes
+    as far as the object would let it.
 
     ## Observation space
     `Dict`: `observation` (7,) the state by composition of the actions; `achieved_goal` (N, D) the

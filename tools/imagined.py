@@ -1,7 +1,8 @@
 """Draw an episode twice: as the simulator shows it, and as the world model imagines it.
 
 `python tools/imagined.py` lets the scripted expert grasp an object in the simulator and gives the
-same actions to `JEPALatent-v0`, which sees the first frame only. It writes
+moves that were made to `JEPALatent-v0`, which sees the first frame only. (The command to close says
+all the way; the gripper closes as far as the object lets it.) It writes
 `docs/pictures/imagined.jpg`: the simulator's frames above, the decoded ones below.
 """
 
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import torch
 import tyro
 from PIL import Image
 
 import jepa_gym  # noqa: F401  (registers the environments)
+from jepa_gym import poses
 from jepa_gym.agents import make_agent
 from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS
 from jepa_gym.checkpoints import replace_file
@@ -32,7 +35,7 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 
 @dataclass(frozen=True)
 class ImaginedConfig:
-    """Draw a grasp as simulated and as imagined, under the same actions."""
+    """Draw a grasp as simulated and as imagined, under the same moves."""
 
     checkpoint: str = "default"
     """World model with a decoder (`jepa-gym decode`)."""
@@ -80,8 +83,9 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
     real, drawn = [observation["pixels"]], [imagined.render()[:, : frame.width]]
     while not ended:
         action, _ = agent.predict(observation)
+        before = torch.from_numpy(observation["observation"])
         observation, _, _, ended, _ = env.step(action)
-        imagined.step(action)
+        imagined.step(poses.difference(before, torch.from_numpy(observation["observation"])))
         real.append(observation["pixels"])
         drawn.append(imagined.render()[:, : frame.width])
     return real, drawn
