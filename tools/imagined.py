@@ -3,7 +3,7 @@
 `python tools/imagined.py` lets the scripted expert grasp an object in the simulator and gives the
 moves that were made to `JEPALatent-v0`, which sees the first frame only. (The command to close says
 all the way; the gripper closes as far as the object lets it.) It writes
-`docs/pictures/imagined.jpg`: the simulator's frames above, the decoded ones below.
+`docs/figures/imagined.jpg`: the simulator's frames above, the decoded ones below.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jepa_gym.latent_starts import start_options
 from jepa_gym.world_model import WorldModel
 
 GAP_PX = 4
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ImaginedConfig:
     """Held-out episode."""
     columns: int = 6
     """Moments of the episode that are drawn, the first and the last among them."""
-    output: Path = PICTURES / "imagined.jpg"
+    output: Path = FIGURES / "imagined.jpg"
     """The picture."""
 
     def __post_init__(self) -> None:
