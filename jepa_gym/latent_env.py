@@ -36,8 +36,8 @@ class JEPALatentEnv(gym.Env):
     `energy`: minus the energy, the mean absolute difference of achieved and desired latent.
     `progress`: energy before the step minus energy after it (potential-based). `sparse`: 0 if the
     energy is below the model's calibrated `success_energy`, else -1. `compute_reward` is
-    vectorised. The calibration, on real frames, counts a hand within 4 cm with an equally open
-    gripper as success; the model's card says how often the threshold is wrong.
+    vectorised. The threshold is strict: on held-out real frames 5 % of those count as success whose
+    hand is not within 4 cm or whose gripper is not equally open. The model's card has the figures.
 
     ## Starting state
     A held-out real frame of the checkpoint with its goal, drawn from the seed (see `starts`).
