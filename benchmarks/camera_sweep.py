@@ -28,10 +28,10 @@ import tyro
 
 from jepa_gym.benchmarks import camera_report, report
 from jepa_gym.benchmarks.reach_grasp import environment_arguments
-from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, BenchmarkError, run_jobs
+from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, BenchmarkError, run_jobs, world_model
 
 if TYPE_CHECKING:
-    from jepa_gym.world_model import WorldModel
+    pass
 
 ANGLES_DEG = tuple(float(angle) for angle in range(35, 86, 5))
 QUICK_ANGLES_DEG = (35.0, 60.0, 85.0)
@@ -198,7 +198,7 @@ def measure_camera(job: CameraJob) -> tuple[Record, None]:
     """
     from jepa_gym.agents.calibration import fit_actions, infer_actions
 
-    model, motion = _model(job.checkpoint), job.motion
+    model, motion = world_model(job.checkpoint), job.motion
     env = _environment(json.dumps(job.env_kwargs, sort_keys=True))
     env.reset(seed=job.seed, options=_camera_offset(job.offset_deg))
     turned, frames = env.get_state(), []
@@ -231,14 +231,6 @@ def _environment(env_kwargs: str) -> Any:
     return gym.make("FrankaReach-v0", **json.loads(env_kwargs)).unwrapped
 
 
-@functools.cache
-def _model(checkpoint: str) -> WorldModel:
-    """Return this process's world model."""
-    from jepa_gym.world_model import WorldModel
-
-    return WorldModel.from_pretrained(checkpoint)
-
-
 def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any], own_deg: float) -> list[CameraJob]:
     """Record the motion and return the cameras to see it from, by ascending angle.
 
@@ -246,7 +238,7 @@ def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any], own_deg: float) 
         ValueError: If the model's actions are too short for the motion.
     """
     seed = HELD_OUT_SEEDS + arguments.seed
-    context = _model(arguments.checkpoint).config.context_frames
+    context = world_model(arguments.checkpoint).config.context_frames
     motion = record_motion(env_kwargs, seed, arguments.steps + context - 1)
     return [
         CameraJob(angle, _wrapped(angle - own_deg), seed, motion, arguments.checkpoint, env_kwargs)
@@ -295,7 +287,7 @@ def run(arguments: Arguments) -> list[Record]:
         "environment": env_kwargs,
         "turned_camera": camera,
         "own_angle_deg": own_deg,
-        "context_frames": _model(arguments.checkpoint).config.context_frames,
+        "context_frames": world_model(arguments.checkpoint).config.context_frames,
         "workers": arguments.workers,
         "wall_s": round(time.perf_counter() - begin, 1),
     }

@@ -7,22 +7,28 @@ each action; `published` is the budget of V-JEPA 2-AC, 800 samples times 10 iter
 
 from __future__ import annotations
 
-import functools
+import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import tyro
 
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.intervals import wilson
 from jepa_gym.benchmarks.reach_grasp import environment_arguments
-from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, TASKS, BenchmarkError, run_jobs
+from jepa_gym.benchmarks.runner import (
+    HELD_OUT_SEEDS,
+    TASKS,
+    BenchmarkError,
+    environment,
+    run_jobs,
+    world_model,
+)
 
 BUDGETS: dict[str, tuple[dict[str, int], ...]] = {
     "cem": (
@@ -109,7 +115,9 @@ class Job:
 
 def play(job: Job) -> tuple[dict[str, Any], None]:
     """Run one episode; return what the curve needs."""
-    env, agent = _environment(job.task, job.obj, job.checkpoint), _agent(job)
+    model = world_model(job.checkpoint)
+    shown = json.dumps(model.config.frame.env_kwargs(), sort_keys=True)
+    env, agent = environment(job.task, job.obj, shown), _agent(job, model)
     observation, info = env.reset(seed=job.seed)
     memory, truncated, evaluations, seconds = None, False, [], []
     while not truncated:
@@ -131,30 +139,16 @@ def play(job: Job) -> tuple[dict[str, Any], None]:
     }, None
 
 
-@functools.cache
-def _model(checkpoint: str) -> Any:
-    from jepa_gym.world_model import WorldModel
-
-    return WorldModel.from_pretrained(checkpoint)
-
-
-@functools.cache
-def _environment(task: str, obj: str, checkpoint: str) -> gym.Env:
-    import jepa_gym  # noqa: F401  (registers the environments)
-
-    return gym.make(TASKS[task], obj=obj, **_model(checkpoint).config.frame.env_kwargs())
-
-
-def _agent(job: Job) -> Any:
+def _agent(job: Job, model: Any) -> Any:
     from jepa_gym.agents.mpc import MPCAgent
     from jepa_gym.agents.planners import make_planner
     from jepa_gym.agents.planners.cem import CEMConfig
 
-    if job.budget:
-        config = type(make_planner(job.planner).config)(**dict(job.budget))
-    else:
-        config = CEMConfig.preset("paper")
-    return MPCAgent(_model(job.checkpoint), job.planner, config)
+    published = CEMConfig.preset("paper")
+    config = (
+        replace(make_planner(job.planner).config, **dict(job.budget)) if job.budget else published
+    )
+    return MPCAgent(model, job.planner, replace(config, max_move_m=model.config.frame.max_move_m))
 
 
 def jobs(arguments: Arguments) -> list[Job]:

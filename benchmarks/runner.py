@@ -105,7 +105,7 @@ def run_episode(job: Job) -> tuple[dict[str, Any], Film | None]:
         The episode's record (JSON types), and its film if the job asks for one.
     """
     cell = job.cell
-    env = _environment(cell.task, cell.object, json.dumps(job.env_kwargs, sort_keys=True))
+    env = environment(cell.task, cell.object, json.dumps(job.env_kwargs, sort_keys=True))
     agent = make_cell_agent(cell, env, job)
     observation, info = env.reset(seed=job.seed)
     shown, infos, plans, seconds = [observation], [info], [], []
@@ -158,7 +158,7 @@ def make_cell_agent(cell: Cell, env: gym.Env, job: Job) -> Agent:
     if cell.agent == "sac":
         return make_agent("sac", path=job.checkpoint)
     if cell.agent.startswith(MPC_PREFIX):
-        model = _model(job.checkpoint)
+        model = world_model(job.checkpoint)
         planner = make_planner(cell.agent.removeprefix(MPC_PREFIX))
         return make_agent(
             cell.agent,
@@ -233,15 +233,15 @@ def _one_thread() -> None:
 
 
 @functools.cache
-def _environment(task: str, obj: str, env_kwargs: str) -> gym.Env:
-    """Return this process's environment of a task and an object."""
+def environment(task: str, obj: str, env_kwargs: str) -> gym.Env:
+    """Return this process's environment of a task and an object; `env_kwargs` are JSON."""
     import jepa_gym  # noqa: F401  (registers the environments)
 
     return gym.make(TASKS[task], obj=obj, **json.loads(env_kwargs))
 
 
 @functools.cache
-def _model(checkpoint: str) -> Any:
+def world_model(checkpoint: str) -> Any:
     """Return this process's world model."""
     from jepa_gym.world_model import WorldModel
 

@@ -65,7 +65,8 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
         FileNotFoundError: the checkpoint has no decoder.
     """
     model = WorldModel.from_pretrained(config.checkpoint)
-    if own_decoder(model) is None:
+    decoder = own_decoder(model)
+    if decoder is None:
         raise FileNotFoundError(f"{model.folder} has no decoder; train one with `jepa-gym decode`")
     frame = model.config.frame
     env = gym.make("FrankaGrasp-v0", obj=config.obj, **frame.env_kwargs())
@@ -76,6 +77,7 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
         starts="given",
         clip_actions=True,
         render_mode="rgb_array",
+        decoder=decoder,
         max_episode_steps=env.spec.max_episode_steps,
     )
     imagined.reset(options=start_options(observation))
