@@ -4,7 +4,7 @@ Works on a real environment (`pixels`, `goal_pixels`) and on `JEPALatent-v0`, wh
 the observation's `achieved_goal` and `desired_goal`. The cost is the energy of the last imagined
 latent, mean |z - goal|, or its mean over the path; the proprioceptive goal term on the gripper is
 off unless asked for, and an agent that uses it calls its goal "image+gripper". A world model may be
-replaced by an ensemble or by the simulator, see `jepa_gym.agents.imagination`.
+replaced by an ensemble or by the simulator, see `jepa_gym.agents.dynamics`.
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
 
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
-from jepa_gym.agents.imagination import imagined_energies, up_to_the_stops
+from jepa_gym.agents.dynamics import imagined_energies, up_to_the_stops
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.base import shifted
 from jepa_gym.agents.planners.bounds import Bounds, check_workspace
@@ -80,7 +80,7 @@ class MPCAgent(Agent):
 
     Args:
         model: A world model, or the name or folder of a checkpoint, or another model of
-            `jepa_gym.agents.imagination`.
+            `jepa_gym.agents.dynamics`.
         planner: A name of `jepa_gym.agents.planners.PLANNERS`.
         config: The planner's config, or None for its defaults.
         gripper_weight: Weight of |predicted - goal closedness| in the cost; 0 is image-only.

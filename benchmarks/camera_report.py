@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_gym.checkpoints import replace_file
+from jepa_gym.checkpoint.folder import replace_file
 
 Record = dict[str, Any]
 

@@ -118,7 +118,7 @@ def swept_camera(cameras: Sequence[str]) -> str:
     Raises:
         ValueError: If there is none.
     """
-    from jepa_gym.envs.cameras import CAMERAS
+    from jepa_gym.envs.pictures.cameras import CAMERAS
 
     exterior = [name for name in cameras if name in CAMERAS]
     if not exterior:
@@ -143,7 +143,7 @@ def record_motion(env_kwargs: dict[str, Any], seed: int, moves: int) -> Motion:
     Raises:
         ValueError: If `max_move_m` does not allow moves of 5 cm.
     """
-    from jepa_gym.envs.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+    from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
     if env_kwargs["max_move_m"] < MOVE_M:
         raise ValueError(
@@ -259,7 +259,7 @@ def run(arguments: Arguments) -> list[Record]:
         BenchmarkError: If a camera fails; the finished ones are kept.
         ValueError: If the checkpoint does not suit the sweep.
     """
-    from jepa_gym.envs.cameras import camera_azimuth_deg
+    from jepa_gym.envs.pictures.cameras import camera_azimuth_deg
 
     begin = time.perf_counter()
     env_kwargs, folder = environment_arguments(arguments.checkpoint)

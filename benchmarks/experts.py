@@ -20,7 +20,7 @@ import tyro
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.intervals import wilson
 from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, TASKS, BenchmarkError, run_jobs
-from jepa_gym.envs.objects import OBJECTS
+from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.variations import split_objects
 
 AgentName = Literal["scripted", "scripted-noisy", "random", "smooth-noise"]

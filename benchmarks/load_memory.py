@@ -26,9 +26,9 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from jepa_gym import published
+from jepa_gym.checkpoint import published
+from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import MaskedPredictor, VideoTransformer
-from jepa_gym.weight_files import open_weights
 
 BAR = 1.10
 _COPIES = 4

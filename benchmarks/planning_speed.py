@@ -20,11 +20,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from jepa_gym import checkpoints
 from jepa_gym.agents.mpc import MPCAgent
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.benchmarks import plain_planner
 from jepa_gym.benchmarks.encoder_speed import timings
+from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.rollout import chunk_size, layer_norm
 from jepa_gym.world_model import WorldModel

@@ -14,7 +14,7 @@ import numpy as np
 
 import jepa_gym
 from jepa_gym.benchmarks.intervals import wilson
-from jepa_gym.checkpoints import replace_file
+from jepa_gym.checkpoint.folder import replace_file
 
 NEAR_M = 0.03
 """The stricter radius that reach reports beside its 4 cm."""

@@ -40,7 +40,7 @@ def franka_ids() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: renderer, cores, load before the run, versions."""
-    from jepa_gym.envs.gl_context import shared_context
+    from jepa_gym.envs.pictures.gl_context import shared_context
 
     with shared_context().current():
         from OpenGL import GL  # not before: MuJoCo tells it which OpenGL to load
@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
 def construction() -> dict[str, float]:
     """Return seconds of `gym.make` and first `reset`, for the process's first and second env."""
     start = time.perf_counter()
-    import jepa_gym.envs.reach  # noqa: F401
+    import jepa_gym.envs.tasks.reach  # noqa: F401
 
     times = {"imports_s": time.perf_counter() - start}
     made = []
@@ -147,8 +147,8 @@ def share(count: int) -> dict[str, Any]:
     """
     import mujoco
 
-    from jepa_gym.envs.arm import Arm
-    from jepa_gym.envs.rendering import FrameRenderer
+    from jepa_gym.envs.physics.arm import Arm
+    from jepa_gym.envs.pictures.rendering import FrameRenderer
 
     spent: dict[str, float] = defaultdict(float)
     places = [

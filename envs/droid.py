@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from jepa_gym.envs.arm import euler, matrix
+from jepa_gym.envs.physics.arm import euler, matrix
 
 DROID_VIEW: dict[str, Any] = {
     "camera": "droid",

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from jepa_gym.envs.objects import OBJECTS
-from jepa_gym.envs.scene import DISTRACTOR_SLOTS
-from jepa_gym.envs.textures import HELD_OUT_TEXTURES, TEXTURES, TRAIN_TEXTURES
+from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.physics.scene import DISTRACTOR_SLOTS
+from jepa_gym.envs.pictures.textures import HELD_OUT_TEXTURES, TEXTURES, TRAIN_TEXTURES
 
 SHAPES = ("box", "cylinder", "ellipsoid", "capsule")
 

@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 
 register(
     id="JEPALatent-v0",
-    entry_point="jepa_gym.latent_env:JEPALatentEnv",
-    vector_entry_point="jepa_gym.latent_vector:JEPALatentVectorEnv",
+    entry_point="jepa_gym.latent.env:JEPALatentEnv",
+    vector_entry_point="jepa_gym.latent.vector_env:JEPALatentVectorEnv",
     max_episode_steps=10,
 )
 for _id, _module, _class, _horizon in (
@@ -33,7 +33,7 @@ for _id, _module, _class, _horizon in (
 ):
     register(
         id=_id,
-        entry_point=f"jepa_gym.envs.{_module}:{_class}",
+        entry_point=f"jepa_gym.envs.tasks.{_module}:{_class}",
         vector_entry_point=f"jepa_gym.envs.vector:{_id}",
         max_episode_steps=_horizon,
     )

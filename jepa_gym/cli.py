@@ -14,16 +14,17 @@ from collections.abc import Sequence
 import jepa_gym
 
 # command -> (module:function, one line for --help)
+TRAINING, BENCHMARKS = "jepa_gym.training", "jepa_gym.benchmarks"
 COMMANDS: dict[str, tuple[str, str]] = {
-    "collect": ("jepa_gym.training.collect:main", "record episodes in the simulator"),
-    "joint": ("jepa_gym.training.joint:main", "train encoder and predictor together (default)"),
-    "pretrain": ("jepa_gym.training.pretrain:main", "masked pre-training of an encoder"),
-    "posttrain": ("jepa_gym.training.posttrain:main", "train a predictor on a frozen encoder"),
-    "decode": ("jepa_gym.training.decode:main", "train a decoder that draws a model's latents"),
-    "train-rl": ("jepa_gym.training.train_rl:main", "train the SAC + HER baseline on states"),
-    "evaluate": ("jepa_gym.benchmarks.reach_grasp:main", "run the reach and grasp benchmark"),
-    "camera-sweep": ("jepa_gym.benchmarks.camera_sweep:main", "fit moves seen from other angles"),
-    "download": ("jepa_gym.hub:main", "get published weights, or list them"),
+    "collect": (f"{TRAINING}.collection.collect:main", "record episodes in the simulator"),
+    "joint": (f"{TRAINING}.recipes.joint:main", "train encoder and predictor together (default)"),
+    "pretrain": (f"{TRAINING}.recipes.pretrain:main", "masked pre-training of an encoder"),
+    "posttrain": (f"{TRAINING}.recipes.posttrain:main", "train a predictor on a frozen encoder"),
+    "decode": (f"{TRAINING}.recipes.decode:main", "train a decoder that draws a model's latents"),
+    "train-rl": (f"{TRAINING}.recipes.train_rl:main", "train the SAC + HER baseline on states"),
+    "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),
+    "camera-sweep": (f"{BENCHMARKS}.camera_sweep:main", "fit moves seen from other angles"),
+    "download": ("jepa_gym.checkpoint.download:main", "get published weights, or list them"),
 }
 
 

@@ -71,7 +71,7 @@ class EncoderConfig:
 
     kind: str = "conv"
     """`conv` (strided convolutions, then transformer blocks), `vit` (the published one) or `hf` (a
-    frozen one of transformers, described by `jepa_gym.models.foreign.foreign_config`)."""
+    frozen one of transformers, described by `jepa_gym.models.hugging_face.foreign_config`)."""
     width: int = 192
     """Width of the transformer blocks."""
     depth: int = 3
@@ -109,7 +109,7 @@ class EncoderConfig:
         _require(
             bool(self.name) == bool(self.digest) == foreign and (foreign or not self.revision),
             "`encoder.name` and `encoder.digest` belong to kind='hf' and to no other; make that "
-            "configuration with jepa_gym.models.foreign.foreign_config('hf:NAME_OR_FOLDER')",
+            "configuration with jepa_gym.models.hugging_face.foreign_config('hf:NAME_OR_FOLDER')",
         )
         if self.kind != "conv":
             _require(

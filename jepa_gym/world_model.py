@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jepa_gym import checkpoints, poses, pretrained
+from jepa_gym import poses
+from jepa_gym.checkpoint import folder as checkpoints
+from jepa_gym.checkpoint import pretrained
+from jepa_gym.checkpoint.weights import fill
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
-from jepa_gym.models.foreign import ForeignEncoder, checkpoint_encoder
+from jepa_gym.models.hugging_face import ForeignEncoder, checkpoint_encoder
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jepa_gym.rollout import Imagination, layer_norm
-from jepa_gym.weight_files import fill
 
 
 class WorldModel(nn.Module):
@@ -97,7 +99,7 @@ class WorldModel(nn.Module):
         Raises:
             FileNotFoundError: When the folder or one of its files is missing, or a foreign encoder.
             CheckpointError: When a file is truncated or belongs to another architecture.
-            jepa_gym.hub.DownloadError: When a download fails.
+            jepa_gym.checkpoint.download.DownloadError: When a download fails.
         """
         found = pretrained.read(source, encoder, local_files_only)
         foreign = checkpoint_encoder(found.config.encoder, found.folder, local_files_only)

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import jepa_gym  # noqa: F401  (registers the environments)
-from jepa_gym.envs.objects import OBJECTS
-from jepa_gym.envs.options import POINTS
-from jepa_gym.envs.rendering import CAMERA_NAMES
-from jepa_gym.envs.textures import TEXTURES
+from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.pictures.rendering import CAMERA_NAMES
+from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.tasks.options import POINTS
 from jepa_gym.envs.variations import FACTORS, SPLITS, Variation
 
 REPOSITORY = Path(__file__).resolve().parents[1]

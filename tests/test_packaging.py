@@ -20,18 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 ROOMS = ("agents", "envs", "training", "benchmarks")
 PACKAGE_FOLDERS = ("jepa_gym", *ROOMS)
-NOT_SOURCE = shutil.ignore_patterns(
-    ".git",
-    ".venv",
-    "data",
-    "runs",
-    "results",
-    "build",
-    "dist",
-    "*.egg-info",
-    "__pycache__",
-    ".*_cache",
-)
+_ANYWHERE = shutil.ignore_patterns("*.egg-info", "__pycache__", ".*_cache")
+_AT_THE_TOP = {".git", ".venv", "data", "runs", "results", "build", "dist"}
+
+
+def not_source(folder: str, names: list[str]) -> set[str]:
+    """Return what a copy of the repository leaves out."""
+    top = _AT_THE_TOP if Path(folder) == REPOSITORY else set()
+    return _ANYWHERE(folder, names) | top & set(names)
 
 
 def run_python(code: str, cwd: Path | str, **environment: str) -> str:
@@ -62,7 +58,7 @@ def source_files() -> set[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel offline from a copy of the tree, so that no old build folder leaks in."""
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(REPOSITORY, folder / "source", symlinks=True, ignore=NOT_SOURCE)
+    shutil.copytree(REPOSITORY, folder / "source", symlinks=True, ignore=not_source)
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(folder / "source"))
     return next(folder.glob("*.whl"))
 

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 from gallery_sheets import task_ids
 
-from jepa_gym.envs.base import FrankaEnv
+from jepa_gym.envs.tasks.base import FrankaEnv
 
 
 @functools.cache

@@ -14,9 +14,12 @@ from gallery_facts import entries, positions, reasons, subgoals, success, takers
 from gallery_sheets import OBJECT, PARTS, Sheet, task_ids
 from gallery_snippets import SNIPPETS
 
-from jepa_gym.envs import base, cameras, droid, objects, options, rendering, scene, variations
-from jepa_gym.envs.schedule import GoalSchedule
-from jepa_gym.envs.textures import TEXTURES
+from jepa_gym.envs import droid, variations
+from jepa_gym.envs.physics import objects, scene
+from jepa_gym.envs.pictures import cameras, rendering
+from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.tasks import base, options
+from jepa_gym.envs.tasks.schedule import GoalSchedule
 from jepa_gym.envs.variations import Choices, Ranges, Variation
 
 WIDTH = 100

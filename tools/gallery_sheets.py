@@ -18,9 +18,9 @@ import numpy as np
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.envs.droid import make_droid
-from jepa_gym.envs.objects import OBJECTS
-from jepa_gym.envs.rendering import CAMERA_NAMES, MIN_SIZE_PX
-from jepa_gym.envs.textures import TEXTURES
+from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, MIN_SIZE_PX
+from jepa_gym.envs.pictures.textures import TEXTURES
 from jepa_gym.envs.variations import FACTORS, SPLITS, Choices, split_objects
 
 Tiles = Iterator[tuple[str, np.ndarray]]

@@ -23,10 +23,10 @@ import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym import poses
 from jepa_gym.agents import make_agent
 from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS
-from jepa_gym.checkpoints import replace_file
-from jepa_gym.decoder_files import own_decoder
-from jepa_gym.latent_core import ExtrapolationWarning
-from jepa_gym.latent_starts import start_options
+from jepa_gym.checkpoint.decoder import own_decoder
+from jepa_gym.checkpoint.folder import replace_file
+from jepa_gym.latent.episodes import ExtrapolationWarning
+from jepa_gym.latent.starts import start_options
 from jepa_gym.world_model import WorldModel
 
 GAP_PX = 4

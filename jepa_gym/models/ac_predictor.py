@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, Block, attention, init_transformer
-from jepa_gym.models.decoding import Seen, decode_block, first_block, splits
+from jepa_gym.models.kv_cache import Seen, decode_block, first_block, splits
 from jepa_gym.models.rope import Rotation, frame_rotation
+from jepa_gym.models.transformer import NORM_EPS, Block, attention, init_transformer
 
 EXTRINSICS_DIM = 6
 

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import INIT_STD, MLP, Block, attention, init_transformer
 from jepa_gym.models.linear import Linear
+from jepa_gym.models.transformer import INIT_STD, MLP, Block, attention, init_transformer
 
 POOLER_EPS = 1e-5
 """Of the pooler's layer norms; the encoder's is 1e-6."""

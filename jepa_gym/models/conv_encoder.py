@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig
-from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
 from jepa_gym.models.rope import grid_rotation
+from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
 
 
 class PerLocationBatchNorm(nn.Module):

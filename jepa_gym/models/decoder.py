@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
+from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
 
 HEAD_DIM = 32
 MLP_RATIO = 4.0

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
 from jepa_gym.models.rope import Rotation, grid_rotation, select
+from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
 
 
 class PatchEmbed(nn.Module):

@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, init_transformer
 from jepa_gym.models.encoder import PatchEmbed, VideoTransformer
 from jepa_gym.models.rope import Rotation, grid_rotation
+from jepa_gym.models.transformer import NORM_EPS, init_transformer
 
 TRAINED_PIXELS = 256
 """Picture side whose rows and columns give the positions of every other size."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.blocks import NORM_EPS, Block, init_transformer
 from jepa_gym.models.rope import rotation
+from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
 
 
 class MaskedPredictor(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jepa_gym.agents import PLANNERS, make_agent
-from jepa_gym.agents.imagination import up_to_the_stops
+from jepa_gym.agents.dynamics import up_to_the_stops
 from jepa_gym.agents.planners.cem import CEMConfig
 from jepa_gym.agents.planners.icem import ICEMConfig
 

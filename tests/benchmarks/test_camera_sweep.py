@@ -10,7 +10,7 @@ import pytest
 from jepa_gym.benchmarks import camera_sweep
 from jepa_gym.benchmarks.camera_report import trend
 from jepa_gym.benchmarks.camera_sweep import Arguments, main, record_motion, swept_camera
-from jepa_gym.envs.cameras import camera_azimuth_deg
+from jepa_gym.envs.pictures.cameras import camera_azimuth_deg
 
 ENV_KWARGS = {"camera": "left", "image_size": 32, "step_s": 0.25, "max_move_m": 0.075}
 

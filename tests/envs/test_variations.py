@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jepa_gym.envs import objects, scene
-from jepa_gym.envs.cameras import camera_azimuth_deg
-from jepa_gym.envs.objects import OBJECTS
-from jepa_gym.envs.stage import Stage
-from jepa_gym.envs.textures import TEXTURES
+from jepa_gym.envs.physics import objects, scene
+from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.physics.stage import Stage
+from jepa_gym.envs.pictures.cameras import camera_azimuth_deg
+from jepa_gym.envs.pictures.textures import TEXTURES
 from jepa_gym.envs.variations import (
     FACTORS,
     SPLITS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jepa_gym import poses, rollout
-from jepa_gym.models import decoding
+from jepa_gym.models import kv_cache as decoding
 from jepa_gym.rollout import Imagination, layer_norm
 from jepa_gym.world_model import WorldModel
 

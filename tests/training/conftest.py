@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_gym.training.dataset import is_held_out, write_index
-from jepa_gym.training.episodes import Episode, write_episode
+from jepa_gym.training.data.dataset import is_held_out, write_index
+from jepa_gym.training.data.episodes import Episode, write_episode
 
 SIZE = 16
 INDEX = {"cameras": ["left", "wrist"], "image_size": SIZE, "step_s": 0.25, "max_move_m": 0.075}

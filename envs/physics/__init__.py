@@ -1,0 +1,1 @@
+"""What there is and how it moves: arm, table, objects, and their compiled MuJoCo model."""

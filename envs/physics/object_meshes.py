@@ -1,0 +1,166 @@
+"""What objects look like beyond primitives: robosuite's textured meshes, and turned shapes.
+
+Every mesh has at most 1,000 faces and every texture at most 128 pixels a side: on a CPU renderer
+both are paid in every picture. Nothing here collides or has mass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as imageio
+import mujoco
+import numpy as np
+
+from jepa_gym.envs.physics.robosuite_assets import assets_folder
+
+MAX_TEXTURE_PX = 128
+SIDES = 28
+"""Sides of a turned shape."""
+TUBE_SIDES = 8
+Mesh = tuple[np.ndarray, np.ndarray]
+"""Vertices (V, 3) in metres and faces (F, 3), counter-clockwise seen from outside."""
+
+
+def add_robosuite_mesh(
+    spec: mujoco.MjSpec,
+    body: mujoco.MjsBody,
+    mesh: str,
+    texture: str,
+    size_m: Sequence[float],
+) -> None:
+    """Add robosuite's object mesh to `body`, centred, with its own texture coordinates.
+
+    Args:
+        spec: the scene; gets mesh, texture and material.
+        body: gets one visible geom.
+        mesh: name in robosuite's `objects/meshes`, without ending.
+        texture: name in robosuite's `textures`, without ending.
+        size_m: extents along x, y, z in metres to which the mesh is scaled.
+
+    Raises:
+        FileNotFoundError: the installed robosuite lacks one of the files.
+    """
+    path = _asset(f"objects/meshes/{mesh}.msh")
+    # MuJoCo's own mesh format: four counts, then the vertices
+    count = int(np.fromfile(path, np.int32, 1)[0])
+    vertices = np.fromfile(path, np.float32, 3 * count, offset=16).reshape(count, 3)
+    low, high = vertices.min(0), vertices.max(0)
+    scale = np.asarray(size_m) / (high - low)
+    spec.add_mesh(
+        name="object_mesh",
+        file=str(path),
+        scale=scale,
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
+    picture = _picture(_asset(f"textures/{texture}.png"))
+    skin = spec.add_texture(
+        name="object_skin",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        height=picture.shape[0],
+        width=picture.shape[1],
+        nchannel=3,
+    )
+    skin.data = picture.tobytes()
+    material = spec.add_material(name="object_skin")
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "object_skin"
+    _add_visible(body, "object_mesh", pos=-scale * (low + high) / 2, material="object_skin")
+
+
+def add_mesh(
+    spec: mujoco.MjSpec, body: mujoco.MjsBody, parts: Sequence[Mesh], rgba: Sequence[float]
+) -> None:
+    """Add one visible geom of one colour that joins the meshes `parts` (body's frame)."""
+    starts = np.cumsum([0] + [len(vertices) for vertices, _ in parts[:-1]])
+    faces = [part + start for (_, part), start in zip(parts, starts, strict=True)]
+    spec.add_mesh(
+        name="object_mesh",
+        uservert=np.concatenate([vertices for vertices, _ in parts]).ravel().tolist(),
+        userface=np.concatenate(faces).ravel().tolist(),
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
+    _add_visible(body, "object_mesh", rgba=rgba)
+
+
+def turned(profile: Sequence[tuple[float, float]]) -> Mesh:
+    """Return a shape turned about the z axis.
+
+    Args:
+        profile: points (radius, height) in metres, from the middle of the outside's foot over the
+            rim to the middle of the inside; 0 only as the first and the last radius.
+    """
+    points = np.asarray(profile, np.float64)
+    angles = 2 * np.pi * np.arange(SIDES) / SIDES
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rings = [np.column_stack([radius * ring, np.full(SIDES, z)]) for radius, z in points[1:-1]]
+    ends = [[0.0, 0.0, points[0, 1]], [0.0, 0.0, points[-1, 1]]]
+    vertices = np.concatenate([*rings, ends])
+    foot, middle = len(vertices) - 2, len(vertices) - 1
+    here, there = np.arange(SIDES), (np.arange(SIDES) + 1) % SIDES
+    faces = [np.stack([np.full(SIDES, foot), there, here], axis=1)]
+    for level in range(len(rings) - 1):
+        lower, upper = level * SIDES, (level + 1) * SIDES
+        faces.append(np.stack([lower + here, lower + there, upper + there], axis=1))
+        faces.append(np.stack([lower + here, upper + there, upper + here], axis=1))
+    last = (len(rings) - 1) * SIDES
+    faces.append(np.stack([last + here, last + there, np.full(SIDES, middle)], axis=1))
+    return vertices, np.concatenate(faces)
+
+
+def tube(path: np.ndarray, radius_m: float) -> Mesh:
+    """Return an open tube around the points `path` (P, 2): x, z in metres in the plane y = 0."""
+    tangent = np.gradient(path, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    angles = 2 * np.pi * np.arange(TUBE_SIDES) / TUBE_SIDES
+    centre = np.column_stack([path[:, 0], np.zeros(len(path)), path[:, 1]])
+    normal = np.column_stack([-tangent[:, 1], np.zeros(len(path)), tangent[:, 0]])
+    across = np.cos(angles)[:, None] * [0.0, 1.0, 0.0]
+    rings = centre[:, None] + radius_m * (
+        across[None] + np.sin(angles)[None, :, None] * normal[:, None]
+    )
+    here, there = np.arange(TUBE_SIDES), (np.arange(TUBE_SIDES) + 1) % TUBE_SIDES
+    faces = []
+    for level in range(len(path) - 1):
+        lower, upper = level * TUBE_SIDES, (level + 1) * TUBE_SIDES
+        faces.append(np.stack([lower + here, lower + there, upper + there], axis=1))
+        faces.append(np.stack([lower + here, upper + there, upper + here], axis=1))
+    return rings.reshape(-1, 3), np.concatenate(faces)
+
+
+def _add_visible(body: mujoco.MjsBody, mesh: str, **look) -> None:
+    body.add_geom(
+        name="object_visual",
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname=mesh,
+        contype=0,
+        conaffinity=0,
+        group=1,
+        mass=0,
+        **look,
+    )
+
+
+def _asset(name: str) -> Path:
+    path = assets_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The installed robosuite has no {name} under {path.parent}; reinstall it: "
+            'pip install --force-reinstall "robosuite>=1.5.2,<1.6"'
+        )
+    return path
+
+
+@functools.cache
+def _picture(path: Path) -> np.ndarray:
+    """Return a PNG (Y, X, 3) uint8, each side averaged down to at most `MAX_TEXTURE_PX`."""
+    picture = imageio.imread(path, mode="RGB").astype(np.float32)
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        count = min(length, MAX_TEXTURE_PX)
+        starts = np.arange(count) * length // count
+        widths = np.diff(np.append(starts, length))
+        shape = [-1 if other == axis else 1 for other in range(3)]
+        picture = np.add.reduceat(picture, starts, axis=axis) / widths.reshape(shape)
+    return np.round(picture).astype(np.uint8)

@@ -1,0 +1,276 @@
+"""The catalogue of objects; a new one is a function that adds geoms and a line in `OBJECTS`.
+
+Extents along x, y, z in millimetres; the gripper closes along y, objects stand along z.
+
+| name | what it is | extents | source | held out |
+|---|---|---|---|---|
+| box | red box | 44 x 44 x 60 | own | |
+| cup | blue cup | 55 x 55 x 80 | own | |
+| can | red can of soda | 50 x 50 x 80 | robosuite | |
+| bottle | green bottle, held by its neck | 41 x 44 x 120 | robosuite | |
+| cereal | box of cereal | 72 x 30 x 108 | robosuite | |
+| bread | loaf of bread | 56 x 48 x 56 | robosuite | |
+| bowl | violet bowl, held across its rim | 58 x 58 x 36 | own | |
+| milk | white carton of milk with a blue band | 36 x 36 x 120 | robosuite | yes |
+| lemon | lemon | 58 x 42 x 42 | robosuite | yes |
+| mug | teal mug with a handle along x | 71 x 54 x 70 | own | yes |
+
+To the touch every object is made of boxes, also where it is round or hollow to the eye. A flat face
+gives a pad up to four contacts, so a grasp off the middle holds too; a cylinder gives it one and
+slips away, and pads squeeze through a 3 mm wall.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from jepa_gym.envs.physics.object_meshes import add_mesh, add_robosuite_mesh, tube, turned
+
+GRASP_FRICTION = (1.5, 0.02, 0.0002)
+"""Sliding, torsional, rolling friction of every object."""
+TOUCH: dict = {
+    "friction": GRASP_FRICTION,
+    "condim": 4,
+    "solref": [0.01, 1.0],
+    "solimp": [0.95, 0.98, 0.001, 0.5, 2.0],
+    "solmix": 1000.0,
+}
+"""Contacts of every object, stiffer than MuJoCo's default and, by `solmix`, in force against the
+softer pads and table too: what is held creeps less, and the less pads sink in, the less often the
+fingers' own hulls, which lie 0.4 mm behind them and are costly to collide, touch as well."""
+ROUND_SHARE = 0.8
+"""Half width along x of the box that stands for something round, as a share of its radius."""
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """One object.
+
+    Attributes:
+        build: adds the geoms to a body whose origin is the object's centre, and what they need
+            (mesh, texture, material) to the spec; every name starts with `object_`. Visible geoms
+            are in group 1, those that collide are primitives.
+        half_height_m: distance from the centre to the object's foot.
+        grasp_height_m: height of the grasp point above the centre.
+        radius_m: horizontal distance from the centre that covers the whole footprint.
+        upright: whether the object has an upright pose that it can lose.
+        held_out: never used for training.
+    """
+
+    build: Callable[[mujoco.MjSpec, mujoco.MjsBody], None]
+    half_height_m: float
+    grasp_height_m: float
+    radius_m: float
+    upright: bool = True
+    held_out: bool = False
+
+
+def _add_solid(
+    body: mujoco.MjsBody,
+    name: str,
+    half_size_m: Sequence[float],
+    mass_kg: float,
+    pos: Sequence[float] = (0.0, 0.0, 0.0),
+) -> None:
+    """Add a box that collides and is not seen."""
+    body.add_geom(
+        name=f"object_{name}",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=half_size_m,
+        pos=pos,
+        mass=mass_kg,
+        group=3,
+        **TOUCH,
+    )
+
+
+def _box(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    body.add_geom(
+        name="object_box",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.022, 0.022, 0.03],
+        rgba=[0.85, 0.16, 0.12, 1],
+        mass=0.08,
+        group=1,
+        **TOUCH,
+    )
+
+
+CUP_RADIUS_M, CUP_HEIGHT_M, CUP_WALL_M, CUP_SIDES = 0.0275, 0.08, 0.003, 12
+
+
+def _cup(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    untouchable = {"mass": 0, "contype": 0, "conaffinity": 0, "group": 1}
+    colour = [0.12, 0.35, 0.85, 1]
+    body.add_geom(
+        name="object_foot",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=[CUP_RADIUS_M, 0.003, 0],
+        pos=[0, 0, -CUP_HEIGHT_M / 2 + 0.003],
+        rgba=colour,
+        **untouchable,
+    )
+    panel = CUP_RADIUS_M * np.tan(np.pi / CUP_SIDES)
+    middle = CUP_RADIUS_M - CUP_WALL_M / 2
+    for side in range(CUP_SIDES):
+        angle = 2 * np.pi * side / CUP_SIDES
+        body.add_geom(
+            name=f"object_wall_{side}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[CUP_WALL_M / 2, panel, CUP_HEIGHT_M / 2],
+            pos=[middle * np.cos(angle), middle * np.sin(angle), 0],
+            quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
+            rgba=colour,
+            **untouchable,
+        )
+    _add_solid(body, "core", (ROUND_SHARE * CUP_RADIUS_M, CUP_RADIUS_M, CUP_HEIGHT_M / 2), 0.08)
+
+
+def _robosuite_solid(
+    mesh: str,
+    texture: str,
+    size_m: tuple[float, float, float],
+    mass_kg: float,
+    width_share: float,
+    spec: mujoco.MjSpec,
+    body: mujoco.MjsBody,
+) -> None:
+    """One of robosuite's meshes around one box, narrowed along x to `width_share`."""
+    add_robosuite_mesh(spec, body, mesh, texture, size_m)
+    x, y, z = np.asarray(size_m) / 2
+    _add_solid(body, "core", (width_share * x, y, z), mass_kg)
+
+
+CAN_SIZE_M = (0.05, 0.05, 0.08)
+CEREAL_SIZE_M = (0.072, 0.03, 0.108)
+BREAD_SIZE_M = (0.056, 0.048, 0.056)
+BOTTLE_SIZE_M = (0.0413, 0.0439, 0.12)
+BOTTLE_NECK_HALF_M, BOTTLE_NECK_HEIGHT_M, BOTTLE_BODY_HEIGHT_M = (0.014, 0.0095), 0.026, 0.06
+MILK_SIZE_M = (0.036, 0.036, 0.12)
+LEMON_SIZE_M = (0.058, 0.042, 0.042)
+BOWL_RADIUS_M, BOWL_FOOT_M, BOWL_HEIGHT_M = 0.029, 0.016, 0.036
+MUG_RADIUS_M, MUG_HEIGHT_M, MUG_HANDLE_M = 0.027, 0.07, 0.017
+
+
+def _bottle(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    """A bottle: body, shoulder and neck.
+
+    The neck's box reaches down into the shoulder, and is wider along x than the neck that is seen,
+    so that the pads need not meet it to the millimetre.
+    """
+    add_robosuite_mesh(spec, body, "bottle", "glass", BOTTLE_SIZE_M)
+    x, y, z = np.asarray(BOTTLE_SIZE_M) / 2
+    wide, high, neck = BOTTLE_BODY_HEIGHT_M / 2, BOTTLE_NECK_HEIGHT_M / 2, BOTTLE_NECK_HALF_M
+    shoulder = z - wide - high
+    _add_solid(body, "core", (ROUND_SHARE * x, ROUND_SHARE * y, wide), 0.08, (0, 0, wide - z))
+    _add_solid(body, "shoulder", (0.014, 0.013, shoulder), 0.01, (0, 0, 2 * wide + shoulder - z))
+    _add_solid(body, "neck", (*neck, high), 0.01, (0, 0, z - high))
+
+
+def _milk(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    add_robosuite_mesh(spec, body, "milk", "ceramic", MILK_SIZE_M)
+    x, y, z = np.asarray(MILK_SIZE_M) / 2
+    body.add_geom(
+        name="object_band",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[x + 0.0003, y + 0.0003, 0.012],
+        pos=[0, 0, -0.018],
+        rgba=[0.15, 0.3, 0.75, 1],
+        mass=0,
+        contype=0,
+        conaffinity=0,
+        group=1,
+    )
+    _add_solid(body, "core", (x, y, z), 0.1)
+
+
+def _lemon(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    """A lemon: a block for the pads, and a narrower, higher one to lie on."""
+    add_robosuite_mesh(spec, body, "lemon", "lemon", LEMON_SIZE_M)
+    x, y, z = np.asarray(LEMON_SIZE_M) / 2
+    _add_solid(body, "core", (0.75 * x, y, 0.6 * z), 0.04)
+    _add_solid(body, "foot", (0.5 * x, 0.6 * y, z), 0.02)
+
+
+def _bowl(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    """A bowl: a block under the rim, and the foot."""
+    rim, foot, z = BOWL_RADIUS_M, BOWL_FOOT_M, BOWL_HEIGHT_M / 2
+    outside = [(0.0, -z), (foot, -z), (0.8 * rim, -0.3 * z), (0.95 * rim, 0.35 * z), (rim, z)]
+    inside = [(rim - 0.003, z), (0.84 * rim, 0.35 * z), (0.65 * rim, -0.3 * z), (0.0, -0.7 * z)]
+    add_mesh(spec, body, [turned(outside + inside)], (0.5, 0.3, 0.68, 1))
+    slab = 0.006
+    _add_solid(body, "core", (ROUND_SHARE * rim, rim, slab), 0.05, (0, 0, z - slab))
+    _add_solid(body, "foot", (foot, foot, z), 0.04)
+
+
+def _mug(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+    """A mug, its handle along x, out of the fingers' way."""
+    radius, wall, z = MUG_RADIUS_M, 0.003, MUG_HEIGHT_M / 2
+    cylinder = turned(
+        [
+            (0.0, -z),
+            (0.94 * radius, -z),
+            (radius, -z + 0.003),
+            (radius, z),
+            (radius - wall, z),
+            (radius - wall, -z + 0.006),
+            (0.0, -z + 0.004),
+        ]
+    )
+    thick, angles = 0.0035, np.linspace(-np.pi / 2, np.pi / 2, 10)
+    reach, rise = MUG_HANDLE_M - thick, 0.6 * z
+    arc = np.stack([radius - 0.001 + (reach + 0.001) * np.cos(angles), rise * np.sin(angles)], 1)
+    add_mesh(spec, body, [cylinder, tube(arc, thick)], (0.1, 0.52, 0.5, 1))
+    _add_solid(body, "core", (ROUND_SHARE * radius, radius, z), 0.09)
+    half = (MUG_HANDLE_M + (1 - ROUND_SHARE) * radius) / 2
+    _add_solid(body, "handle", (half, thick, rise), 0.01, (radius + MUG_HANDLE_M - half, 0, 0))
+
+
+def _entry(
+    build: Callable[[mujoco.MjSpec, mujoco.MjsBody], None],
+    size_m: Sequence[float],
+    below_top_m: float,
+    **flags,
+) -> ObjectSpec:
+    """Return the entry of an object of extents `size_m`, grasped `below_top_m` under its top."""
+    x, y, z = np.asarray(size_m) / 2
+    return ObjectSpec(build, float(z), float(z - below_top_m), float(np.hypot(x, y)), **flags)
+
+
+_can = functools.partial(_robosuite_solid, "can", "soda", CAN_SIZE_M, 0.1, ROUND_SHARE)
+_cereal = functools.partial(_robosuite_solid, "cereal", "cereal", CEREAL_SIZE_M, 0.08, 1.0)
+_bread = functools.partial(_robosuite_solid, "bread", "bread", BREAD_SIZE_M, 0.06, 0.92)
+_CUP_SIZE_M = (ROUND_SHARE * 2 * CUP_RADIUS_M, 2 * CUP_RADIUS_M, CUP_HEIGHT_M)
+
+OBJECTS: dict[str, ObjectSpec] = {
+    "box": _entry(_box, (0.044, 0.044, 0.06), 0.02),
+    "cup": _entry(_cup, _CUP_SIZE_M, 0.02),
+    "can": _entry(_can, CAN_SIZE_M, 0.02),
+    "bottle": _entry(_bottle, BOTTLE_SIZE_M, 0.013),
+    "cereal": _entry(_cereal, CEREAL_SIZE_M, 0.02),
+    "bread": _entry(_bread, BREAD_SIZE_M, 0.022, upright=False),
+    "bowl": _entry(_bowl, (2 * BOWL_RADIUS_M,) * 2 + (BOWL_HEIGHT_M,), 0.012),
+    "milk": _entry(_milk, MILK_SIZE_M, 0.022, held_out=True),
+    "lemon": _entry(_lemon, LEMON_SIZE_M, 0.02, upright=False, held_out=True),
+    "mug": _entry(
+        _mug,
+        (2 * (MUG_RADIUS_M + MUG_HANDLE_M), 2 * MUG_RADIUS_M, MUG_HEIGHT_M),
+        0.02,
+        held_out=True,
+    ),
+}
+
+
+def object_spec(name: str) -> ObjectSpec:
+    """Return the catalogue's entry `name`; ValueError with the allowed names otherwise."""
+    if name not in OBJECTS:
+        near = difflib.get_close_matches(str(name), OBJECTS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"`obj` must be one of {sorted(OBJECTS)}, got {name!r}.{hint}")
+    return OBJECTS[name]

@@ -1,0 +1,282 @@
+"""The MuJoCo scene: robosuite's Panda and gripper, a table, one object, cameras, textures, clutter.
+
+The robot's base stands at the origin, the table's top is the plane z = 0. The end-effector frame
+(site `grip`) sits between the finger pads and is parallel to the base frame when the gripper points
+down, so that roll, pitch and yaw are 0 there instead of on the +-pi branch of the flange's frame.
+Moves are rotations in the base frame and do not depend on this choice.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import mujoco
+import numpy as np
+
+from jepa_gym.envs.physics.meshes import visual_meshes
+from jepa_gym.envs.physics.objects import object_spec
+from jepa_gym.envs.physics.robosuite_assets import (
+    assets_folder,
+    check_mujoco_version,
+    robosuite_version,
+)
+from jepa_gym.envs.pictures.cameras import CAMERAS, look_at_quat
+from jepa_gym.envs.pictures.textures import TEXTURES, texture
+
+TIMESTEP_S = 1 / 240
+ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
+FINGER_JOINTS = ("gripper_finger_joint1", "gripper_finger_joint2")
+SERVO_STIFFNESS = 8000.0
+SERVO_DAMPING = 400.0
+"""Position servos on the arm, N m/rad and N m s/rad (2500/160 ends 2 mm short)."""
+FINGER_STIFFNESS = 1500.0
+FINGER_FORCE_N = 30.0
+HOME = (0.0, 0.02, 0.0, -2.36, 0.0, 2.38, np.pi / 4)
+"""Joint angles (rad) with the gripper pointing down above the middle of the workspace."""
+
+WALLS = {
+    # name: half sizes (m), position (m), orientation whose local z is the face (textures lie in xy)
+    "floor": ((3, 3, 0.01), (0, 0, -0.7), (1, 0, 0, 0)),
+    "back_wall": ((3, 3, 0.01), (-1.2, 0, 0), (0.5, 0.5, 0.5, 0.5)),
+    "side_wall": ((3, 3, 0.01), (0, -1.6, 0), (0, 0, 0.5**0.5, 0.5**0.5)),
+    "front_wall": ((3, 3, 0.01), (2.2, 0, 0), (0.5, 0.5, -0.5, -0.5)),
+    "near_wall": ((3, 3, 0.01), (0, 1.6, 0), (0.5**0.5, 0.5**0.5, 0, 0)),
+}
+WALL_RGBA = (0.72, 0.76, 0.78, 1.0)
+FLAT_SURFACES = {"table": (3.0, 3.5), "wall": (3.0, 3.0), "unwrapped": (1.0, 1.0)}
+"""What is textured in its local xy plane, or by the coordinates of a mesh -> how often the texture
+repeats along each side; one picture spans 0.4 m of the table and 2 m of a wall."""
+CUBE_SIDE_PX = 64
+"""Objects without texture coordinates are textured as cubes, the same picture from all sides."""
+DISTRACTOR_SLOTS = 3
+PARKED_Z_M = -3.0
+"""Where distractors that are not in use wait, below the floor."""
+WRIST_FOVY_DEG = 70.0
+FINGER_RGBA = (0.12, 0.12, 0.13, 1.0)
+"""Dark fingers, as the real hand's rubber pads: their opening must show against table and hand."""
+
+
+def _arm_spec() -> mujoco.MjSpec:
+    """Return the Panda with simplified visuals, no arm collisions, gravity compensated servos."""
+    folder = assets_folder()
+    tag = f"robosuite {robosuite_version()} mujoco {mujoco.__version__}"
+    arm_xml = folder / "robots" / "panda" / "robot.xml"
+    hand_xml = folder / "grippers" / "panda_gripper.xml"
+    arm = mujoco.MjSpec.from_file(str(arm_xml))
+    hand = mujoco.MjSpec.from_file(str(hand_xml))
+    for spec, source in ((arm, arm_xml), (hand, hand_xml)):
+        meshes = visual_meshes(source, mujoco.MjSpec.from_file(str(source)), tag)
+        _replace_visuals(spec, meshes, keep_collisions=spec is hand)
+        for actuator in list(spec.actuators):
+            spec.delete(actuator)
+        for sensor in list(spec.sensors):
+            spec.delete(sensor)
+    wrist = arm.body("right_hand")
+    wrist.add_frame().attach_body(hand.body("right_gripper"), "gripper_", "")
+    for body in arm.bodies:
+        body.gravcomp = 1.0
+    return arm
+
+
+def _replace_visuals(spec: mujoco.MjSpec, meshes: list, *, keep_collisions: bool) -> None:
+    for geom in list(spec.geoms):
+        if geom.group == 1 or not keep_collisions:
+            spec.delete(geom)
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in list(spec.meshes):
+        if mesh.name not in used:
+            spec.delete(mesh)
+    for material in list(spec.materials):
+        spec.delete(material)
+    for site in list(spec.sites):
+        spec.delete(site)
+    for index, visual in enumerate(meshes):
+        name = f"visual_{index}"
+        spec.add_mesh(
+            name=name,
+            uservert=visual.vertices.ravel().tolist(),
+            userface=visual.faces.ravel().tolist(),
+            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+        )
+        spec.body(visual.body).add_geom(
+            type=mujoco.mjtGeom.mjGEOM_MESH,
+            meshname=name,
+            rgba=FINGER_RGBA if visual.body.endswith("finger") else visual.rgba,
+            contype=0,
+            conaffinity=0,
+            group=1,
+            mass=0,
+        )
+
+
+def _add_servos(spec: mujoco.MjSpec) -> None:
+    for joint in ARM_JOINTS:
+        spec.joint(joint).damping = [1.0, 0, 0]
+        spec.joint(joint).armature = 0.1
+        _add_servo(spec, joint, SERVO_STIFFNESS, SERVO_DAMPING, 150.0)
+    for joint in FINGER_JOINTS:
+        spec.joint(joint).armature = 0.2
+        spec.joint(joint).damping = [10.0, 0, 0]
+        spec.joint(joint).frictionloss = 0.1
+        _add_servo(spec, joint, FINGER_STIFFNESS, 40.0, FINGER_FORCE_N)
+
+
+def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float, limit: float):
+    spec.add_actuator(
+        name=joint,
+        target=joint,
+        trntype=mujoco.mjtTrn.mjTRN_JOINT,
+        gaintype=mujoco.mjtGain.mjGAIN_FIXED,
+        biastype=mujoco.mjtBias.mjBIAS_AFFINE,
+        gainprm=[stiffness] + [0] * 9,
+        biasprm=[0, -stiffness, -damping] + [0] * 7,
+        forcelimited=True,
+        forcerange=[-limit, limit],
+    )
+
+
+def _add_world(spec: mujoco.MjSpec) -> None:
+    world = spec.worldbody
+    spec.add_texture(
+        name="table",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.62, 0.54, 0.45],
+        rgb2=[0.57, 0.49, 0.40],
+        width=64,
+        height=64,
+    )
+    table = spec.add_material(name="table", texrepeat=[8, 8])
+    table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.6, 0.7, 0.02],
+        pos=[0.4, 0, -0.02],
+        material="table",
+        friction=[1.0, 0.01, 0.0001],
+        group=1,
+    )
+    for name, (size, pos, quat) in WALLS.items():
+        world.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=size,
+            pos=pos,
+            quat=quat,
+            rgba=WALL_RGBA,
+            contype=0,
+            conaffinity=0,
+            group=1,
+        )
+    for name, pos, diffuse in (("key", [0.9, 0.9, 1.8], 0.6), ("fill", [0.2, -1.0, 1.5], 0.3)):
+        world.add_light(
+            name=name, pos=pos, dir=[0.4 - pos[0], -pos[1], -pos[2]], diffuse=[diffuse] * 3,
+            specular=[0.1] * 3, castshadow=False,
+        )  # fmt: skip
+    for name, camera in CAMERAS.items():
+        quat = look_at_quat(camera.position, camera.target)
+        world.add_camera(name=name, pos=camera.position, quat=quat, fovy=camera.fovy_deg)
+
+
+def _add_hand_frame(spec: mujoco.MjSpec) -> None:
+    """Add the `grip` site (axes parallel to the base when pointing down) and the wrist camera."""
+    hand = spec.body("gripper_right_gripper")
+    hand.add_site(name="grip", pos=[0, 0, 0.097], quat=[0, 0.5**0.5, 0.5**0.5, 0], group=4)
+    position, target = np.array([0.0, -0.09, 0.05]), np.array([0.0, 0.0, 0.108])
+    quat = look_at_quat(position, target, up=(0.0, 1.0, 0.0))
+    hand.add_camera(name="wrist", pos=position, quat=quat, fovy=WRIST_FOVY_DEG)
+
+
+def _add_textures(spec: mujoco.MjSpec) -> None:
+    """Add one material per texture and surface; geoms are switched between them at run time."""
+    for name in TEXTURES:
+        picture = texture(name)
+        flat = spec.add_texture(
+            name=f"texture_{name}",
+            type=mujoco.mjtTexture.mjTEXTURE_2D,
+            height=picture.shape[0],
+            width=picture.shape[1],
+            nchannel=3,
+        )
+        flat.data = picture.tobytes()
+        for surface, repeat in FLAT_SURFACES.items():
+            material = spec.add_material(name=f"{surface}_{name}", texrepeat=repeat)
+            material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"texture_{name}"
+        block = picture.shape[0] // CUBE_SIDE_PX
+        side = picture.reshape(CUBE_SIDE_PX, block, CUBE_SIDE_PX, block, 3).mean((1, 3))
+        cube = spec.add_texture(
+            name=f"cube_{name}",
+            type=mujoco.mjtTexture.mjTEXTURE_CUBE,
+            height=6 * CUBE_SIDE_PX,
+            width=CUBE_SIDE_PX,
+            nchannel=3,
+        )
+        cube.data = np.tile(side.astype(np.uint8), (6, 1, 1)).tobytes()
+        material = spec.add_material(name=f"cube_{name}")
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"cube_{name}"
+
+
+def _add_distractors(spec: mujoco.MjSpec) -> None:
+    for slot in range(DISTRACTOR_SLOTS):
+        body = spec.worldbody.add_body(
+            name=f"distractor_{slot}", pos=[0.2 * slot, 0, PARKED_Z_M], gravcomp=1.0
+        )
+        body.add_freejoint(name=f"distractor_{slot}")
+        body.add_geom(
+            name=f"distractor_{slot}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[0.02, 0.02, 0.02],
+            mass=0.06,
+            friction=[1.0, 0.02, 0.002],
+            condim=6,
+            group=1,
+        )
+
+
+SCENE_KINDS = ("plain", "textured", "cluttered")
+"""The default look; the same with all textures at hand; that with distractors as well."""
+
+
+@functools.cache
+def scene_model(obj: str, kind: str = "plain") -> mujoco.MjModel:
+    """Return the compiled scene with the catalogue's object `obj`; one compilation per process.
+
+    Treat the result as read-only: all environments of the process copy it.
+
+    Args:
+        obj: object of the catalogue.
+        kind: one of `SCENE_KINDS`; a plain scene spends nothing on what variations need.
+
+    Raises:
+        ValueError: unknown object.
+        ImportError: MuJoCo outside the tested range, or no robosuite.
+    """
+    check_mujoco_version()
+    entry = object_spec(obj)
+    spec = _arm_spec()
+    spec.option.timestep = TIMESTEP_S
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10
+    spec.visual.quality.shadowsize = 0
+    spec.visual.quality.offsamples = 0
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.headlight.specular = [0.0, 0.0, 0.0]
+    # the near plane is znear * extent: left to itself it cuts the fingers out of the wrist's view
+    spec.stat.extent = 1.0
+    spec.stat.center = [0.4, 0, 0.2]
+    spec.visual.map.znear = 0.01
+    spec.visual.map.zfar = 10.0
+    _add_servos(spec)
+    _add_world(spec)
+    _add_hand_frame(spec)
+    body = spec.worldbody.add_body(name="object", pos=[0.5, 0, entry.half_height_m])
+    body.add_freejoint(name="object")
+    entry.build(spec, body)
+    if kind != "plain":
+        _add_textures(spec)
+    if kind == "cluttered":
+        _add_distractors(spec)
+    return spec.compile()

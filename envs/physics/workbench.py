@@ -1,0 +1,149 @@
+"""What the code of a task works with: arm, table and object, and pictures of them."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from jepa_gym.envs.physics.arm import Arm, matrix
+from jepa_gym.envs.physics.objects import object_spec
+from jepa_gym.envs.physics.stage import Stage
+from jepa_gym.envs.pictures.rendering import FrameRenderer
+from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.sampling import sample_clear_places
+from jepa_gym.envs.tasks.spaces import MAX_TURN_RAD
+from jepa_gym.envs.variations import Variation
+
+STRAIGHT_RAD = 0.03
+"""Turn of the hand that an expert does not mind."""
+
+
+class Workbench:
+    """Arm, table and one object in their present look.
+
+    A look is put on a stage; there is one for each kind of scene that was shown, made when it is
+    needed first.
+
+    Args:
+        obj: object of the catalogue.
+        cameras: names of the cameras, tiled from left to right.
+        image_size: (height, width) of one camera's picture.
+        renders: whether pictures are wanted at all.
+    """
+
+    max_move_m: float
+
+    def __init__(
+        self, obj: str, cameras: tuple[str, ...], image_size: tuple[int, int], *, renders: bool
+    ) -> None:
+        self.obj, self.object_spec = obj, object_spec(obj)
+        self.cameras, self.image_size = cameras, image_size
+        self._rendered = cameras if renders else ()
+        self._stages: dict[str, Stage] = {}
+        self.stage: Stage
+        self.variation: Variation
+
+    def use(self, variation: Variation) -> None:
+        """Make the scene look like `variation`; what was simulated before is lost or hidden."""
+        kind = variation.kind
+        if kind not in self._stages:
+            self._stages[kind] = Stage(self.obj, kind, self._rendered, self.image_size)
+        self.stage, self.variation = self._stages[kind], variation
+        self.stage.show(variation)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The MuJoCo model of the present episode, private to this environment."""
+        return self.stage.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The MuJoCo simulation of the present episode."""
+        return self.stage.data
+
+    @property
+    def arm(self) -> Arm:
+        """The arm of the present episode."""
+        return self.stage.arm
+
+    def frame(self) -> np.ndarray:
+        """Return a new picture of the present state, (Y, X, 3) uint8."""
+        return self._renderer().render(self.data)
+
+    def depth_frame(self) -> np.ndarray:
+        """Return depth along the optical axis in metres, (Y, X) float32, of the present state."""
+        return self._renderer().depth(self.data)
+
+    def object_position(self) -> np.ndarray:
+        """Return the object's centre (3,) in metres, base frame."""
+        return self.stage.object_position()
+
+    def object_half_height(self) -> float:
+        """Return the distance in metres from the object's centre to its foot, in its size now."""
+        return self.object_spec.half_height_m * self.variation.object_scale
+
+    def object_held(self) -> bool:
+        """Return whether both finger pads touch the object."""
+        return self.stage.object_held()
+
+    def object_clearance(self) -> float:
+        """Return the height in metres of the object's lowest point above the table."""
+        return self.stage.object_clearance()
+
+    def place_object(self, position: np.ndarray, yaw: float) -> None:
+        """Put the object at `position` (3,) in metres, turned by `yaw` rad, without simulating."""
+        self.stage.place_object(position, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
+        mujoco.mj_forward(self.model, self.data)
+
+    def place_arm(self, position: np.ndarray, closedness: float = 0.0, yaw: float = 0.0) -> None:
+        """Put the hand at `position` (3,), pointing down; ValueError where it cannot reach."""
+        error = self.arm.place(position, matrix(np.array([0.0, 0.0, yaw])), closedness)
+        if error > 2e-3:
+            raise ValueError(
+                f"The arm cannot reach {np.round(position, 3)}: inverse kinematics ends "
+                f"{error * 100:.1f} cm away. Choose a point inside the workspace "
+                f"{WORKSPACE_LOW_M} to {WORKSPACE_HIGH_M} m."
+            )
+
+    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
+        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
+
+        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
+        """
+        action = np.zeros(7, np.float32)
+        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
+        turn = self.arm.state()[3:6]
+        if np.abs(turn).max() > STRAIGHT_RAD:
+            action[3:6] = np.clip(-turn, -MAX_TURN_RAD, MAX_TURN_RAD)
+        action[6] = closing
+        return action
+
+    def place_distractors(self, taken: list[np.ndarray], rng: np.random.Generator) -> None:
+        """Stand the variation's distractors on the table, those without a place at a drawn one.
+
+        Args:
+            taken: places (2,) m that they keep clear of.
+            rng: for the draws.
+        """
+        things = self.variation.distractors
+        if not things:
+            return
+        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
+        drawn = iter(sample_clear_places(rng, [*taken, *fixed], len(things) - len(fixed)))
+        self.stage.place_distractors(
+            [next(drawn) if thing.position is None else thing.position for thing in things]
+        )
+        mujoco.mj_forward(self.model, self.data)
+
+    def close(self) -> None:
+        """Free what the pictures took; safe to call twice."""
+        for stage in self._stages.values():
+            stage.close()
+
+    def _renderer(self) -> FrameRenderer:
+        if self.stage.frames is None:
+            raise RuntimeError(
+                "This environment has no renderer: it was closed, or made with "
+                'obs_mode="state" and no render_mode.'
+            )
+        return self.stage.frames

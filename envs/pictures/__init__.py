@@ -1,0 +1,1 @@
+"""What is seen: cameras, textures and the renderer."""

@@ -1,0 +1,1 @@
+"""What an episode asks: the tasks, their goals, schedules, options and success."""

@@ -1,0 +1,94 @@
+"""`FrankaReach-v0`: bring the end-effector to the pose that the goal image shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
+from jepa_gym.envs.tasks.base import FrankaEnv, SubGoal
+from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_hand_position, sample_object_place
+
+SUCCESS_M = 0.04
+STRICT_M = 0.03
+"""Reported beside it."""
+START_DISTANCE_M = (0.12, 0.22)
+"""Range of the distance between start and goal: two to three moves of the default bound."""
+
+
+class FrankaReachEnv(FrankaEnv):
+    """Reach: success if the end-effector is within 4 cm of the goal pose at the end.
+
+    `achieved_goal` is the end-effector's position, `desired_goal` the goal's. The object only
+    stands on the table. The further reset option is `goal_position` (3,) m. See `FrankaEnv` for
+    spaces, reward and arguments; horizon 10 steps.
+    """
+
+    OPTIONS = ("goal_position",)
+
+    def sample_task(self) -> None:
+        """Draw object, start and goal; the goal lies 12 to 22 cm away from the start."""
+        self.place_object(*sample_object_place(self))
+        start = self.options.get("start_position")
+        start = sample_hand_position(self) if start is None else start
+        goal = self.options.get("goal_position")
+        while goal is None:
+            goal = self.np_random.uniform(WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+            near, far = START_DISTANCE_M
+            if not near <= np.linalg.norm(goal - start) <= far or not self._clear_of_object(goal):
+                goal = None
+        self._target = goal
+        self.place_arm(start, yaw=self.variation.start_yaw_rad)
+
+    def make_goal(self) -> list[SubGoal]:
+        """Return the picture of the arm at the goal.
+
+        With random goals also the gripper's opening and the hand's yaw are drawn.
+        """
+        closedness = yaw = 0.0
+        if self.goal_source == "random":
+            closedness = float(self.np_random.random())
+            yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
+        self.place_arm(self._target, closedness, yaw)
+        return [self.subgoal_now()]
+
+    def achieved_goal(self) -> np.ndarray:
+        """Return the end-effector's position (3,) in metres."""
+        return self.arm.state()[:3]
+
+    def task_info(self) -> dict[str, Any]:
+        """Return success at 4 cm, and at 3 cm beside it, from the distance to the goal."""
+        distance = float(np.linalg.norm(self.achieved_goal() - self._goal))
+        success = distance <= SUCCESS_M
+        failure = "out of reach" if self.ik_error_m > OUT_OF_REACH_M else "not reached"
+        return {
+            "is_success": success,
+            "failure": None if success else failure,
+            "is_success_3cm": distance <= STRICT_M,
+            "distance_m": distance,
+        }
+
+    def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
+        """Return 0 within 4 cm of the goal, else -1; goals (..., 3) in metres."""
+        return distance_reward(achieved_goal, desired_goal)
+
+    def expert_action(self) -> np.ndarray:
+        """Return the straight move towards the goal, gripper unchanged."""
+        return self.move_by(self.goal_position() - self.arm.state()[:3])
+
+    def keep_clear(self) -> list[np.ndarray]:
+        """Return object, hand and goal."""
+        return [*super().keep_clear(), self._target[:2]]
+
+    def _clear_of_object(self, goal: np.ndarray) -> bool:
+        offset = goal - self.object_position()
+        return bool(np.linalg.norm(offset[:2]) > 0.08 or offset[2] > 0.08)
+
+
+def distance_reward(achieved_goal, desired_goal) -> np.ndarray | float:
+    """Return 0 where positions (..., 3) in metres are within 4 cm of each other, else -1."""
+    achieved = np.asarray(achieved_goal, np.float32)
+    distance = np.linalg.norm(achieved - np.asarray(desired_goal, np.float32), axis=-1)
+    return -(distance > SUCCESS_M).astype(np.float32)

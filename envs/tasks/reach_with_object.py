@@ -1,0 +1,94 @@
+"""`FrankaReachWithObject-v0`: bring the held object to where the goal image shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
+from jepa_gym.envs.tasks.base import SubGoal
+from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
+from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.reach import START_DISTANCE_M, SUCCESS_M, distance_reward
+from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_object_place
+
+CLEARANCE_M = 0.03
+"""Least height of the object above the table at the start and in goals."""
+
+
+class FrankaReachWithObjectEnv(ObjectTaskEnv):
+    """Reach with object: success if the object is held and within 4 cm of the goal at the end.
+
+    The episode starts with the object in the hand, from a simulated grasp. `achieved_goal` is the
+    object's centre, `desired_goal` where the goal image shows it; the reward reads positions alone,
+    `info["is_success"]` also asks that both fingers hold the object. The further reset option is
+    `goal_position` (3,) m, of the hand. See `FrankaEnv` for spaces and arguments; horizon 10 steps.
+    """
+
+    OPTIONS = ("goal_position",)
+
+    def sample_task(self) -> None:
+        """Grasp the object, then draw start and goal of the hand, 12 to 22 cm apart."""
+        self.place_object(*sample_object_place(self))
+        start, goal = self.options.get("start_position"), self.options.get("goal_position")
+        start = self._sample_hand() if start is None else start
+        while goal is None:
+            goal = self._sample_hand()
+            near, far = START_DISTANCE_M
+            if not near <= np.linalg.norm(goal - start) <= far:
+                goal = None
+        self._target = goal
+        self.simulate_grasp()
+        self.carry(start)
+
+    def make_goal(self) -> list[SubGoal]:
+        """Return the picture of the hand at the goal with the object in it.
+
+        With random goals also the hand's yaw is drawn.
+        """
+        yaw = 0.0
+        if self.goal_source == "random":
+            yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
+        self.carry(self._target, yaw)
+        return [self.subgoal_now()]
+
+    def achieved_goal(self) -> np.ndarray:
+        """Return the object's centre (3,) in metres."""
+        return self.object_position()
+
+    def task_info(self) -> dict[str, Any]:
+        """Return success (held, within 4 cm) and the object's distance to the goal."""
+        distance = float(np.linalg.norm(self.object_position() - self._goal))
+        held = self.object_held()
+        success = bool(held and distance <= SUCCESS_M)
+        failure = self.not_held_failure()
+        if held:
+            failure = "out of reach" if self.ik_error_m > OUT_OF_REACH_M else "not reached"
+        return {
+            "is_success": success,
+            "failure": None if success else failure,
+            "is_held": held,
+            "distance_m": distance,
+        }
+
+    def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
+        """Return 0 where the object is within 4 cm of the goal, else -1; goals (..., 3) in m."""
+        return distance_reward(achieved_goal, desired_goal)
+
+    def expert_action(self) -> np.ndarray:
+        """Return the straight move of the object to the goal; a dropped object is grasped again."""
+        if not self.object_held():
+            return self.grasp_action()
+        return self.move_by(self.goal_position() - self.object_position())
+
+    def keep_clear(self) -> list[np.ndarray]:
+        """Return object, hand and goal."""
+        return [*super().keep_clear(), self._target[:2]]
+
+    def _sample_hand(self) -> np.ndarray:
+        """Return a hand position (3,) from which the held object is clear of the table."""
+        scale = self.variation.object_scale
+        below = self.object_half_height() + self.object_spec.grasp_height_m * scale
+        low = np.array([*WORKSPACE_LOW_M[:2], below + CLEARANCE_M])
+        return self.np_random.uniform(low, WORKSPACE_HIGH_M)

@@ -1,0 +1,1 @@
+"""Files of models: our folders, published weights, downloads and exports."""

@@ -1,0 +1,1 @@
+"""JEPALatent-v0: the learned dynamics as a Gymnasium environment, single and batched."""

@@ -1,0 +1,197 @@
+"""Attention of many candidates to a past that they share, and to what each has seen alone.
+
+The shared keys and values are stored once, whatever the number of candidates: attention runs over
+the shared and over the candidate's own part, and the two results are merged by their log-sum-exp.
+That is exact: a softmax over both parts weighs them by their sums of exponentials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jepa_gym.models.rope import Rotation
+from jepa_gym.models.transformer import Block, attention
+
+KeyValues = tuple[Tensor, Tensor]
+"""Keys and values, each (rows, tokens, heads, head_dim)."""
+
+_WITH_SUMS = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+"""The attention behind PyTorch's own on the CPU, which also returns the log-sum-exp."""
+
+
+class Grown:
+    """Keys and values to which frames are added, the earlier ones staying where they are."""
+
+    def __init__(self, new: KeyValues, following: int | None) -> None:
+        """Begin with one frame.
+
+        Args:
+            new: Its keys and values.
+            following: How many frames of the usual size will be added; None keeps `new` itself.
+        """
+        tokens = new[0].shape[1]
+        self._buffers, self._length, self._filled = new, tokens, [tokens]
+        if following and not torch.is_grad_enabled():
+            self._buffers = tuple(_with_room(x, following) for x in new)
+
+    @property
+    def pair(self) -> KeyValues:
+        """The keys and values so far."""
+        keys, values = self._buffers
+        return keys[:, : self._length], values[:, : self._length]
+
+    def add(self, new: KeyValues) -> Grown:
+        """Return the keys and values with those of one more frame; `self` stays valid."""
+        grown, end = object.__new__(Grown), self._length + new[0].shape[1]
+        grown._length = end
+        free = self._filled[0] == self._length and end <= self._buffers[0].shape[1]
+        if free and not torch.is_grad_enabled():
+            for buffer, x in zip(self._buffers, new, strict=True):
+                buffer[:, self._length : end] = x
+            self._filled[0] = end
+            grown._buffers, grown._filled = self._buffers, self._filled
+        else:
+            grown._buffers = tuple(torch.cat(x, 1) for x in zip(self.pair, new, strict=True))
+            grown._filled = [end]
+        return grown
+
+
+def _with_room(x: Tensor, tokens: int) -> Tensor:
+    buffer = x.new_empty(x.shape[0], x.shape[1] + tokens, *x.shape[2:])
+    buffer[:, : x.shape[1]] = x
+    return buffer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the newest frame's tokens attend to in one block, besides themselves."""
+
+    shared: KeyValues | None
+    """Of B groups of candidates; None before the first frame."""
+    own: Grown | None = None
+    """Of the B * S candidates; None before the first decoded frame."""
+
+    def add(self, new: KeyValues, following: int | None) -> Seen:
+        """Return this with a frame of every candidate; see `Grown` for `following`."""
+        own = Grown(new, following) if self.own is None else self.own.add(new)
+        return Seen(self.shared, own)
+
+    def rows(self, rows: slice) -> Seen:
+        """Return what some of the groups share; only before the first decoded frame."""
+        return Seen(self.shared and tuple(x[rows] for x in self.shared))
+
+
+def splits(x: Tensor) -> bool:
+    """Say whether attention to a shared part needs no copy of it: on the CPU, without gradients."""
+    return _WITH_SUMS is not None and x.is_cpu and not torch.is_grad_enabled()
+
+
+def attend(queries: Tensor, seen: Seen) -> Tensor:
+    """Attend to all of `seen`, and join the heads.
+
+    Args:
+        queries: (B * S, tokens, heads, head_dim).
+        seen: Of B groups and B * S candidates.
+
+    Returns:
+        (B * S, tokens, heads * head_dim).
+    """
+    own = seen.own.pair
+    if not splits(queries):
+        if seen.shared is not None:
+            samples = len(queries) // len(seen.shared[0])
+            shared = (x.repeat_interleave(samples, 0) for x in seen.shared)
+            own = [torch.cat(parts, 1) for parts in zip(shared, own, strict=True)]
+        return attention(*(x.transpose(1, 2) for x in (queries, *own)))
+    out, log_sum = _part(queries, own)
+    if seen.shared is not None:
+        other, other_sum = _part(queries, seen.shared)
+        out = torch.lerp(out, other, torch.sigmoid(other_sum - log_sum)[..., None])
+    return out.flatten(2).to(queries.dtype)
+
+
+def _part(queries: Tensor, pair: KeyValues) -> tuple[Tensor, Tensor]:
+    """Attend to one part, whose rows serve equally many rows of the queries each.
+
+    Returns:
+        (rows, tokens, heads, head_dim) and the log-sum-exp (rows, tokens, heads), float32.
+    """
+    grouped = queries.reshape(len(pair[0]), -1, *queries.shape[2:])
+    out, log_sum = _WITH_SUMS(*(x.float().transpose(1, 2) for x in (grouped, *pair)))
+    shape = queries.shape
+    return out.transpose(1, 2).reshape(shape), log_sum.transpose(1, 2).reshape(shape[:3])
+
+
+def decode_block(
+    block: Block, x: Tensor, rope: Rotation, seen: Seen, following: int | None, skip: int = 0
+) -> tuple[Tensor, Seen]:
+    """Run one block over the newest frame of every candidate.
+
+    Args:
+        block: The block.
+        x: (B * S, tokens, width).
+        rope: Rotation of the tokens' positions.
+        seen: What came before.
+        following: Tokens that will be added later, when known.
+        skip: Tokens at the front whose output nobody needs.
+
+    Returns:
+        The output (B * S, tokens - skip, width), and what the next frame sees.
+    """
+    queries, keys, values = block.attn.tokens(block.norm1(x), rope)
+    seen = seen.add((keys, values), following)
+    x = x[:, skip:] + block.attn.proj(attend(queries[:, skip:], seen))
+    return x + block.mlp(block.norm2(x)), seen
+
+
+def first_block(
+    block: Block,
+    action: Tensor,
+    common: Tensor,
+    rope: Rotation,
+    shared: KeyValues | None,
+    following: int | None,
+) -> tuple[Tensor, Seen]:
+    """Run the first block over a frame of which the candidates share all but the action's token.
+
+    Everything but one key and one value is the same for all candidates, so it is computed once and
+    each candidate's own action is merged into it. Needs `splits`.
+
+    Args:
+        block: The first block.
+        action: (B, S, width), the action tokens, which come first in a frame.
+        common: (B, tokens - 1, width), the other tokens.
+        rope: Rotation of all the tokens' positions.
+        shared: What all candidates saw before.
+        following: As for `decode_block`.
+
+    Returns:
+        The output (B * S, tokens, width), and what the next frame sees.
+    """
+    samples = action.shape[1]
+    at_action, at_common = ([None if x is None else x[part] for x in rope] for part in _PARTS)
+    q, k, v = block.attn.tokens(block.norm1(action), at_action)  # (B, S, heads, head_dim)
+    q_common, *common_pair = block.attn.tokens(block.norm1(common), at_common)
+    if shared is not None:
+        common_pair = [torch.cat(x, 1) for x in zip(shared, common_pair, strict=True)]
+    q, k, v, q_common = (x.float() for x in (q, k, v, q_common))
+    known, log_sum = _part(torch.cat([q, q_common], 1), common_pair)
+    scale = q.shape[-1] ** -0.5
+    weight = torch.sigmoid((q * k).sum(-1) * scale - log_sum[:, :samples])
+    with torch.autocast("cpu", enabled=False):  # a logarithm in float32 is subtracted from it
+        own_weight = torch.einsum("bmhd,bshd->bsmh", q_common, k) * scale
+    own_weight = own_weight.sub_(log_sum[:, None, samples:]).sigmoid_()
+    out = v.new_empty(*v.shape[:2], 1 + common.shape[1], *v.shape[2:])
+    torch.lerp(known[:, :samples], v, weight[..., None], out=out[:, :, 0])
+    torch.lerp(known[:, None, samples:], v[:, :, None], own_weight[..., None], out=out[:, :, 1:])
+    x = torch.cat([action[:, :, None], common[:, None].expand(-1, samples, -1, -1)], 2)
+    x = x.flatten(0, 1)
+    x = x + block.attn.proj(out.flatten(0, 1).flatten(2).to(x.dtype))
+    own = Grown(tuple(y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v)), following)
+    return x + block.mlp(block.norm2(x)), Seen(tuple(common_pair), own)
+
+
+_PARTS = (slice(None, 1), slice(1, None))

@@ -1,0 +1,232 @@
+"""Downloads from a server in this process: complete, interrupted, wrong, missing."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+
+from jepa_gym.checkpoint import download as hub
+from jepa_gym.checkpoint.download import DownloadError, Published
+from jepa_gym.world_model import WorldModel
+
+CONTENT = bytes(range(256)) * 2000
+NAME = "test-model"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges, or with the faults that the server's `faults` ask for."""
+
+    def do_GET(self):
+        faults = self.server.faults
+        self.server.requests.append(self.headers.get("Range"))
+        if self.path != "/model.pt":
+            self.send_error(404)
+            return
+        first, content = 0, faults.get("content", CONTENT)
+        wanted = self.headers.get("Range")
+        etag = faults.get("etag", '"one"')
+        if wanted and "no_ranges" not in faults and self.headers["If-Range"] == etag:
+            first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if first >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(content) - first))
+        self.send_header("ETag", etag)
+        self.end_headers()
+        end = faults.pop("stop_at", [len(content)])
+        self.wfile.write(content[first : end[0]])
+        if end[1:]:
+            faults["stop_at"] = end[1:]
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    instance = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    instance.faults, instance.requests = {}, []
+    thread = threading.Thread(target=instance.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    entry = Published(f"http://127.0.0.1:{instance.server_port}/model.pt", "a test")
+    monkeypatch.setitem(hub.REGISTRY, NAME, entry)
+    monkeypatch.setenv(hub.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "_PAUSE_S", 0.0)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    yield instance
+    instance.shutdown()
+    thread.join()
+    instance.server_close()
+
+
+def change(monkeypatch, **changes):
+    monkeypatch.setitem(hub.REGISTRY, NAME, replace(hub.REGISTRY[NAME], **changes))
+
+
+def test_download_once(server, tmp_path):
+    path = hub.fetch(NAME)
+    assert path == tmp_path / "cache" / "model.pt" and path.read_bytes() == CONTENT
+    digest = path.with_name("model.pt.sha256").read_text()
+    assert digest == f"{hashlib.sha256(CONTENT).hexdigest()}  model.pt\n"
+    assert hub.fetch(NAME, local_files_only=True) == path
+    assert server.requests == [None]
+    assert {item.name for item in path.parent.iterdir()} == {
+        "model.pt",
+        "model.pt.sha256",
+        ".model.pt.lock",
+    }
+
+
+def test_interrupted_downloads_continue(server):
+    server.faults["stop_at"] = [1000, 50_000]
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=1000-", "bytes=50000-"]
+
+
+def test_next_call_continues(server, monkeypatch):
+    monkeypatch.setattr(hub, "_TRIES", 1)
+    server.faults["stop_at"] = [1000]
+    with pytest.raises(DownloadError, match=r"ended at 1000 of 512000 bytes.*Call again"):
+        hub.fetch(NAME)
+    assert not (hub.cache_folder() / "model.pt").exists()
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=1000-"]
+
+
+def test_no_progress_ends(server):
+    server.faults["stop_at"] = [1000] + [1000] * 9
+    with pytest.raises(DownloadError, match="ended at 1000"):
+        hub.fetch(NAME)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("fault", [{"no_ranges": True}, {"etag": 'W/"weak"'}, {"etag": ""}])
+def test_server_without_ranges_starts_again(server, fault):
+    server.faults |= {"stop_at": [1000]} | fault
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_changed_file_starts_again(server, monkeypatch):
+    monkeypatch.setattr(hub, "_TRIES", 1)
+    server.faults["stop_at"] = [1000]
+    with pytest.raises(DownloadError):
+        hub.fetch(NAME)
+    server.faults |= {"etag": '"two"', "content": CONTENT[::-1]}
+    assert hub.fetch(NAME).read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("extra", [b"", b"more"])
+def test_part_that_is_complete_or_too_long(server, extra):
+    folder = hub.cache_folder()
+    folder.mkdir(parents=True)
+    (folder / "model.pt.part").write_bytes(CONTENT + extra)
+    (folder / "model.pt.part.etag").write_text('"one"')
+    if extra:
+        with pytest.raises(DownloadError, match="did not match"):
+            hub.fetch(NAME)
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+
+
+def test_wrong_size(server, monkeypatch):
+    change(monkeypatch, size=len(CONTENT) + 1)
+    with pytest.raises(DownloadError, match="of bytes 512000 instead of 512001"):
+        hub.fetch(NAME)
+    assert not list(hub.cache_folder().glob("model.pt*"))
+
+
+def test_wrong_checksum(server, monkeypatch):
+    change(monkeypatch, sha256="0" * 64)
+    with pytest.raises(DownloadError, match=r"of SHA-256 \w{64} instead of 000"):
+        hub.fetch(NAME)
+    assert not list(hub.cache_folder().glob("model.pt*"))
+    change(monkeypatch, sha256=hashlib.sha256(CONTENT).hexdigest())
+    path = hub.fetch(NAME)
+    path.with_name("model.pt.sha256").unlink()
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(DownloadError, match="damaged or exchanged"):
+        hub.fetch(NAME)
+
+
+def test_damage_is_noticed_at_the_next_use(server):
+    path = hub.fetch(NAME)
+    content = bytearray(CONTENT)
+    content[1234] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DownloadError, match="damaged or exchanged"):
+        hub.fetch(NAME, local_files_only=True)
+
+
+def test_missing_on_the_server(server, monkeypatch):
+    change(monkeypatch, url=hub.REGISTRY[NAME].url.replace("model.pt", "gone.pt"))
+    with pytest.raises(DownloadError, match=r"404.*put it at .*gone\.pt"):
+        hub.fetch(NAME)
+    assert len(server.requests) == 1
+
+
+def test_offline(server, monkeypatch):
+    with pytest.raises(DownloadError, match=r"local_files_only=True.*by hand"):
+        hub.fetch(NAME, local_files_only=True)
+    with pytest.raises(DownloadError, match="local_files_only"):
+        WorldModel.from_pretrained("vjepa2-ac-vitg", local_files_only=True)
+    change(monkeypatch, url="http://127.0.0.1:1/model.pt")
+    with pytest.raises(DownloadError, match=r"refused.*put it at .*model\.pt; JEPA_GYM_CACHE"):
+        hub.fetch(NAME)
+    path = hub.cache_folder() / "model.pt"
+    path.write_bytes(CONTENT)
+    assert hub.fetch(NAME) == path and path.with_name("model.pt.sha256").is_file()
+
+
+def test_two_at_once_download_once(server):
+    paths = []
+    threads = [threading.Thread(target=lambda: paths.append(hub.fetch(NAME))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(paths) == 3 and len(server.requests) == 1
+
+
+def test_registry():
+    with pytest.raises(ValueError, match=r"no published file is called 'vit'.*vjepa2-vitl"):
+        hub.fetch("vit")
+    for entry in hub.REGISTRY.values():
+        assert entry.url.startswith("https://") and entry.holds
+        assert entry.encoder is None or entry.encoder in hub.REGISTRY
+    names = [entry.file_name for entry in hub.REGISTRY.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.setenv(hub.CACHE_VARIABLE, "/somewhere")
+    assert str(hub.cache_folder()) == "/somewhere"
+    monkeypatch.delenv(hub.CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert str(hub.cache_folder()) == "/cache/jepa_gym"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert str(hub.cache_folder()) == os.path.expanduser("~/.cache/jepa_gym")
+
+
+def test_command(server, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["jepa-gym download"])
+    assert hub.main() == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{listed}" for name in hub.REGISTRY)
+    assert "11.8 GB" in listed and "size unknown" in listed and str(hub.cache_folder()) in listed
+    monkeypatch.setattr("sys.argv", ["jepa-gym download", NAME])
+    assert hub.main() == 0
+    assert capsys.readouterr().out == f"{hub.cache_folder() / 'model.pt'}\n"
+    assert "(downloaded)" in hub.listing()
+    monkeypatch.setattr("sys.argv", ["jepa-gym download", "vit"])
+    assert hub.main() == 1
+    assert "no published file is called 'vit'" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
+from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.data.starts import dataset_starts
+from jepa_gym.world_model import WorldModel
+
+
+def test_latent_episodes_start_from_held_out_frames(dataset_folder):
+    starts = dataset_starts(dataset_folder, count=5)
+    arrays = Dataset.open(dataset_folder).load_arrays("held-out")
+    assert 1 <= len(starts) <= 5
+    far = np.linalg.norm((starts.goal_states - starts.states)[:, :3], axis=1)
+    assert (far > 0.08).all() and (far < 0.20).all()
+    held_out = arrays.states.reshape(-1, 7)
+    for state in starts.states:
+        assert (held_out == state).all(1).any()
+    encoder = EncoderConfig(width=16, depth=1, heads=1, latent_dim=8, patch=8)
+    config = WorldModelConfig(FrameSpec(16, 32), encoder, PredictorConfig(16, 1, 1))
+    model = WorldModel(config).eval()
+    env = gym.make("JEPALatent-v0", model=model, starts="dataset", data=starts)
+    observation, info = env.reset(seed=0)
+    assert info["source"] == "dataset"
+    assert np.array_equal(observation["observation"], starts.states[info["index"]])
+
+
+def test_errors(dataset_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a dataset"):
+        dataset_starts(tmp_path)
+    with pytest.raises(ValueError, match="count"):
+        dataset_starts(dataset_folder, count=0)

@@ -1,0 +1,197 @@
+"""Each recipe end to end at toy size: collect's layout in, a loadable model out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+
+from jepa_gym.checkpoint.folder import CheckpointError, read_starts
+from jepa_gym.cli import main
+from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.recipes import joint, posttrain, pretrain
+from jepa_gym.training.recipes.masks import PUBLISHED
+from jepa_gym.world_model import WorldModel
+
+from ..conftest import SIZE, read_log
+
+PREDICTOR = PredictorConfig(width=16, depth=1, heads=1)
+VIT = EncoderConfig(kind="vit", width=16, depth=1, heads=1, latent_dim=16, patch=8)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, dataset_folder):
+    return tmp_path_factory.mktemp("runs"), dataset_folder
+
+
+def joint_config(runs, **changes) -> joint.JointConfig:
+    folder, data = runs
+    fields = {
+        "data": data,
+        "output": folder / "joint",
+        "minutes": 0.05,
+        "batch_size": 4,
+        "threads": 1,
+        "encoder": EncoderConfig(width=16, depth=1, heads=1, latent_dim=16, patch=8),
+        "predictor": PREDICTOR,
+    }
+    return joint.JointConfig(**fields | changes)
+
+
+def check_world_model(folder, data) -> WorldModel:
+    model = WorldModel.from_pretrained(folder)
+    arrays = Dataset.open(data).load_arrays("held-out")
+    latents = model.encode(torch.from_numpy(arrays.clip(0, 0, 2).copy())[None])
+    states = torch.from_numpy(arrays.states[:1, :2])
+    future = model.rollout(latents, states, torch.zeros(1, 3, 2, 7))
+    assert future.shape == (1, 3, 2, 8, 16) and future.isfinite().all()
+    assert model.config.success_energy > 0
+    assert model.config.frame.width == 2 * SIZE
+    card = (folder / "README.md").read_text()
+    assert Dataset.open(data).hash in card and "landscape_error" in card
+    starts = read_starts(folder)
+    moved = np.linalg.norm(starts.states[:, :3] - starts.goal_states[:, :3], axis=1)
+    assert (moved > 0.08).all() and (moved < 0.2).all()
+    return model
+
+
+def test_joint(runs):
+    folder, data = runs
+    progress = joint.train(joint_config(runs))
+    assert progress.step > 0
+    check_world_model(folder / "joint", data)
+    assert any("landscape_error" in line for line in read_log(folder / "joint"))
+
+
+def test_joint_losses_fall_and_reach_every_parameter(runs):
+    torch.manual_seed(0)
+    config = joint_config(runs)
+    dataset = Dataset.open(config.data)
+    arrays = dataset.load_arrays("train")
+    settings = joint.model_config(dataset, arrays, config.encoder, config.predictor, 4)
+    model = joint.JointModel(WorldModel(settings))
+    batch = joint.ClipSampler(arrays, 4, 8, 0).batch(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    values = []
+    for step in range(40):
+        generator = torch.Generator().manual_seed(step)
+        losses = joint.joint_losses(
+            model, batch.frames, batch.states, batch.actions, config, generator
+        )
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        values.append(losses["loss"].item())
+    assert values[-1] < 0.7 * values[0]
+    silent = {name for name, p in model.named_parameters() if p.grad is None}
+    assert silent == {
+        f"world_model.predictor.extrinsics_encoder.{part}" for part in ("weight", "bias")
+    }
+
+
+def test_calibration_makes_evaluation_agree_with_training(runs):
+    config = joint_config(runs)
+    dataset = Dataset.open(config.data)
+    arrays = dataset.load_arrays("train")
+    torch.manual_seed(0)
+    model = WorldModel(joint.model_config(dataset, arrays, config.encoder, config.predictor, 4))
+    sampler = joint.ClipSampler(arrays, 4, 12, 0)
+    joint.calibrate(model, sampler)
+    assert not model.training
+    with torch.no_grad():
+        features = model.features(sampler.batch(99).frames).flatten(0, 1)
+    assert features.mean(0).abs().mean() < 0.5
+    assert 0.5 < features.std(0).mean() < 1.5
+
+
+def test_joint_refuses_what_fails(runs):
+    with pytest.raises(ValueError, match="collapses"):
+        joint_config(runs, encoder=VIT)
+    with pytest.raises(ValueError, match="at least 3"):
+        joint_config(runs, frames=2)
+
+
+def test_published_recipe(runs):
+    folder, data = runs
+    shared = {"data": data, "minutes": 0.05, "batch_size": 4, "threads": 1}
+    pretrain.train(
+        pretrain.PretrainConfig(
+            output=folder / "encoder",
+            frames=4,
+            encoder=VIT,
+            predictor=PredictorConfig(width=16, depth=1, heads=1),
+            **shared,
+        )
+    )
+    assert any("probe_cm" in line for line in read_log(folder / "encoder"))
+    config = posttrain.PosttrainConfig(
+        output=folder / "ac", encoder=str(folder / "encoder"), predictor=PREDICTOR, **shared
+    )
+    posttrain.train(config)
+    model = check_world_model(folder / "ac", data)
+    fresh = WorldModel(model.config)
+    pretrain.load_encoder(folder / "encoder", fresh)
+    for name, tensor in fresh.encoder.state_dict().items():
+        assert torch.equal(tensor, model.encoder.state_dict()[name])  # it stayed frozen
+    wider = WorldModel(
+        joint.model_config(
+            Dataset.open(data),
+            Dataset.open(data).load_arrays("train"),
+            EncoderConfig(kind="vit", width=32, depth=1, heads=1, latent_dim=32, patch=8),
+            PREDICTOR,
+            4,
+        )
+    )
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        pretrain.load_encoder(folder / "encoder", wider)
+
+
+@pytest.mark.parametrize("family", ["vjepa2", "dinov2"])
+def test_posttraining_on_a_foreign_encoder(family, runs, tmp_path, monkeypatch):
+    _, data = runs
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 8}
+    if family == "vjepa2":
+        predictor = {
+            f"pred_{name}": number for name, number in sizes.items() if "patch" not in name
+        }
+        settings = transformers.VJEPA2Config(crop_size=16, **sizes, **predictor)
+        network = transformers.VJEPA2Model(settings)
+    else:
+        network = transformers.Dinov2Model(transformers.Dinov2Config(image_size=16, **sizes))
+    network.save_pretrained(tmp_path / family)
+    monkeypatch.setattr("sys.argv", ["jepa-gym"])  # the command replaces it
+    flags = {"data": data, "encoder": f"hf:{tmp_path / family}", "output": tmp_path / "ac"}
+    flags |= {"minutes": 0.05, "batch-size": 4, "threads": 1}
+    flags |= {"predictor.width": 16, "predictor.depth": 1, "predictor.heads": 1}
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    assert main(["posttrain", *words]) == 0
+    model = check_world_model(tmp_path / "ac", data)
+    assert model.config.encoder.kind == "hf"
+    with safe_open(tmp_path / "ac" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("predictor.") for name in file.keys())  # noqa: SIM118
+
+
+def test_masked_loss_trains_encoder_and_moves_the_average(runs):
+    _, data = runs
+    dataset = Dataset.open(data)
+    arrays = dataset.load_arrays("train")
+    torch.manual_seed(0)
+    world_model = WorldModel(joint.model_config(dataset, arrays, VIT, PREDICTOR, 4))
+    model = pretrain.MaskedModel(world_model, PREDICTOR, frames=4)
+    frames = joint.ClipSampler(arrays, 4, 3, 0).batch(0).frames
+    model.loss(frames, torch.Generator().manual_seed(0)).backward()
+    assert all(p.grad is not None for p in model.encoder.parameters())
+    assert all(p.grad is None for p in model.average.parameters())
+    with torch.no_grad():
+        model.encoder.norm.bias.add_(1)
+    model.update_average(0.75)
+    torch.testing.assert_close(model.average.norm.bias, torch.full((16,), 0.25))
+    assert len(PUBLISHED) == 2
+
+
+def test_missing_encoder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="pretrain"):
+        pretrain.encoder_config(tmp_path)

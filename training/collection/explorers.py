@@ -1,0 +1,159 @@
+"""How the simulator is explored for training data: four kinds of episodes, mixed by seed.
+
+Random motion alone rarely touches the object, and expert motion alone never shows what a wrong move
+does; a world model that is to be planned with needs both, with many openings and closings of the
+gripper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jepa_gym.envs.tasks.grasp import GOAL_LIFT_M, FrankaGraspEnv
+from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
+
+KINDS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
+"""Kind of episode -> share of the dataset."""
+LOW_M = WORKSPACE_LOW_M - [0.03, 0.03, 0.008]
+HIGH_M = WORKSPACE_HIGH_M + 0.03
+TURN_SHARE = 0.15
+"""Share of episodes whose moves also turn the hand."""
+
+
+class ExplorationEnv(FrankaGraspEnv):
+    """The grasp scene without goals: a reset costs no simulated grasp and no goal images."""
+
+    def __init__(self, obj: str, camera: str, image_size: int, step_s: float, max_move_m: float):
+        super().__init__(
+            obj,
+            obs_mode="state",
+            camera=camera,
+            image_size=image_size,
+            step_s=step_s,
+            max_move_m=max_move_m,
+            goal_source="random",  # one sub-goal, which is never shown
+            clip_actions=True,
+            render_mode="rgb_array",
+        )
+
+    def set_up_goal(self) -> None:
+        """Keep to the task position of `FrankaGrasp-v0`, so that rewards mean the same."""
+        self._goal = self.desired_goal().astype(np.float32)
+        self.subgoals = [self.subgoal_now()]
+
+
+Policy = Callable[[int], np.ndarray]
+
+
+def start_episode(env: ExplorationEnv, seed: int) -> tuple[str, Policy]:
+    """Reset `env` from `seed`; return the kind of episode and its policy, step -> action (7,)."""
+    env.reset(seed=seed)
+    rng = env.np_random
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    turns = rng.random() < TURN_SHARE
+    if kind == "expert":
+        return kind, _noisy_expert(env, rng)
+    if kind == "held":
+        _start_held(env, rng)
+        return kind, _wander(env, rng, turns, low=LOW_M, high=HIGH_M, gripper_rate=0.1)
+    if kind == "near":
+        centre = env.object_position()
+        low = np.maximum(LOW_M, centre - [0.09, 0.09, 0.02])
+        high = np.minimum(HIGH_M, centre + [0.09, 0.09, 0.16])
+        env.place_arm(_near_start(env, rng, low, high), closedness=_closedness(rng))
+        return kind, _wander(env, rng, turns, low, high, gripper_rate=0.35)
+    env.place_object(*sample_object_place(env))
+    env.place_arm(sample_hand_position(env), closedness=_closedness(rng))
+    return kind, _wander(env, rng, turns, LOW_M, HIGH_M, gripper_rate=0.25)
+
+
+def _closedness(rng: np.random.Generator) -> float:
+    return float(rng.choice([0.0, 1.0, rng.random()], p=[0.6, 0.2, 0.2]))
+
+
+def _near_start(env, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    while True:
+        position = rng.uniform(low, high)
+        offset = position - env.object_position()
+        if np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09:
+            return position
+
+
+def _start_held(env: ExplorationEnv, rng: np.random.Generator) -> None:
+    env.place_arm(env.grasp_point() + [0, 0, rng.uniform(-0.008, 0.008)])
+    close = np.zeros(7)
+    close[6] = 1.0
+    env.arm.move(close, env.step_s)
+    lift = np.zeros(7)
+    lift[:3] = [*rng.uniform(-0.05, 0.05, 2), rng.uniform(0, env.max_move_m)]
+    for _ in range(int(rng.integers(0, 4))):
+        env.arm.move(lift, env.step_s)
+
+
+def _wander(
+    env: ExplorationEnv,
+    rng: np.random.Generator,
+    turns: bool,
+    low: np.ndarray,
+    high: np.ndarray,
+    gripper_rate: float,
+) -> Policy:
+    """Return a policy of random moves that are kept between `low` and `high` (3,) in metres."""
+    memory = 0.6 if rng.random() < 0.5 else 0.0
+    drift = np.zeros(3)
+
+    def act(step: int) -> np.ndarray:
+        nonlocal drift
+        state = env.arm.state()
+        fresh = rng.uniform(-env.max_move_m, env.max_move_m, 3) * rng.choice([1.0, 0.5])
+        drift = memory * drift + (1 - memory) * fresh
+        action = np.zeros(7)
+        action[:3] = np.clip(state[:3] + drift / max(0.5, 1 - memory), low, high) - state[:3]
+        if turns:
+            # wander around the upright pose, mostly about the vertical axis
+            action[3:6] = rng.normal(0, [0.04, 0.04, 0.12]) - 0.3 * state[3:6]
+        if rng.random() < gripper_rate:
+            target = rng.choice([0.0, 1.0, rng.random()], p=[0.4, 0.4, 0.2])
+            action[6] = target - state[6]
+        return action
+
+    return act
+
+
+def _noisy_expert(env: ExplorationEnv, rng: np.random.Generator) -> Policy:
+    """Return a policy that grasps, lifts, carries and releases, with noise and mistakes."""
+    noise_m = rng.choice([0.0, 0.004, 0.01])
+    mistake_rate = rng.choice([0.0, 0.1])
+    carry_after = int(rng.integers(6, 14))
+    target = rng.uniform([0.40, -0.16], [0.60, 0.16])
+
+    def act(step: int) -> np.ndarray:
+        action = env.expert_action().astype(np.float64)
+        action[:3] *= rng.uniform(0.5, 1.0) if noise_m else 1.0
+        if env.object_held() and step >= carry_after:
+            action = _carry(env, target)
+        action[:3] += rng.normal(0, noise_m, 3) if noise_m else 0.0
+        if rng.random() < mistake_rate:
+            action[:3] = rng.uniform(-env.max_move_m, env.max_move_m, 3)
+            action[6] = rng.choice([-1.0, 0.0, 1.0])
+        return action
+
+    return act
+
+
+def _carry(env: ExplorationEnv, target: np.ndarray) -> np.ndarray:
+    """Return the next move of: carry to `target` (2,), lower, release."""
+    action = np.zeros(7)
+    offset = target - env.object_position()[:2]
+    if np.linalg.norm(offset) > 0.02:
+        action[:2] = offset
+        action[2] = (env.object_half_height() + GOAL_LIFT_M) - env.object_position()[2]
+    elif env.object_clearance() > 0.01:
+        action[2] = -min(env.max_move_m, env.object_clearance())
+    else:
+        action[6] = -1.0
+    action[:3] = np.clip(action[:3], -env.max_move_m, env.max_move_m)
+    return action

@@ -1,0 +1,1 @@
+"""What runs a training: the loop, its schedule, its log and its resumable state."""

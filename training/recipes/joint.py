@@ -1,0 +1,207 @@
+"""The joint recipe: encoder and predictor trained end to end, for small machines.
+
+`jepa-gym joint --data DATASET --output RUN --minutes 40`
+
+Loss: squared error of the next latent (teacher forcing and two-step rollout), SIGReg on the
+batch-normed latents against collapse, and two small heads that read the state and the action from
+latents. No moving average, no stop-gradient.
+
+What is easiest to predict is what never moves. Where the heads are weak, or learn too fast to
+settle, the latents hold the static scene (which object stands where) and ignore the arm: the
+prediction losses are then small, and the energy is flat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepa_gym import poses
+from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.training.data.dataset import ClipSampler, Dataset
+from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
+from jepa_gym.training.recipes.finish import model_config, save_model
+from jepa_gym.training.recipes.landscape import Landscape
+from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
+from jepa_gym.world_model import WorldModel, layer_norm
+
+ENCODER = EncoderConfig(patch=64, width=384, depth=2, heads=6, latent_dim=160)
+"""Few tokens, for every imagined frame pays for each of them: with 8 a frame (two views of 128
+pixels) two cores imagine ten times as fast as they simulate. The encoder, which sees a frame once,
+may be wide."""
+PREDICTOR = PredictorConfig(width=160, depth=3, heads=4)
+"""No narrower than the latents, else it cannot give all of their channels."""
+HEAD_SCALE = 1 / 16
+"""The state head sums thousands of inputs: at the trunk's learning rate it would never settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointConfig(RunConfig):
+    """Train a world model's encoder and predictor together."""
+
+    frames: int = 4
+    """Consecutive frames of a clip."""
+    sigreg_weight: float = 0.2
+    """Weight of the regulariser against collapse."""
+    sigreg_projections: int = 64
+    """Random directions of the regulariser per step."""
+    state_weight: float = 1.0
+    """Weight of the head that reads the state from a latent."""
+    action_weight: float = 5.0
+    """Weight of the head that reads the action from two successive latents (scaled actions have a
+    variance of about 0.1, states of 1)."""
+    encoder: EncoderConfig = ENCODER
+    """Sizes of the encoder."""
+    predictor: PredictorConfig = PREDICTOR
+    """Sizes of the predictor."""
+
+    def __post_init__(self) -> None:
+        """Check the encoder's kind and ranges."""
+        RunConfig.__post_init__(self)
+        if self.encoder.kind != "conv":
+            raise ValueError(
+                "the joint recipe needs `encoder.kind`='conv': without its batch norm an encoder "
+                f"collapses, got {self.encoder.kind!r}"
+            )
+        if self.frames < 3:
+            raise ValueError(f"`frames` must be at least 3 (two-step rollout), got {self.frames}")
+
+
+class JointModel(nn.Module):
+    """A world model with the two heads that only training uses."""
+
+    def __init__(self, world_model: WorldModel, head_width: int = 16, hidden: int = 256) -> None:
+        """Create the heads.
+
+        Args:
+            world_model: the model to train.
+            head_width: channels per token that the action head sees.
+            hidden: width of the action head.
+        """
+        super().__init__()
+        self.world_model = world_model
+        tokens, width = world_model.config.num_tokens, world_model.config.encoder.latent_dim
+        self.state_head = nn.Linear(tokens * width, 7)
+        self.squeeze = nn.Linear(width, head_width)
+        self.action_head = nn.Sequential(
+            nn.Linear(2 * tokens * head_width, hidden), nn.GELU(), nn.Linear(hidden, 7)
+        )
+
+    def read_states(self, latents: Tensor) -> Tensor:
+        """Read standardised states (B, T, 7) from latents (B, T, N, D), linearly."""
+        return self.state_head(HEAD_SCALE * latents.flatten(2))
+
+    def read_actions(self, latents: Tensor) -> Tensor:
+        """Read scaled actions (B, T - 1, 7) from successive latents (B, T, N, D)."""
+        squeezed = self.squeeze(latents).flatten(2)  # (B, T, N * head_width)
+        return self.action_head(torch.cat([squeezed[:, :-1], squeezed[:, 1:]], -1))
+
+
+def joint_losses(
+    model: JointModel,
+    frames: Tensor,
+    states: Tensor,
+    actions: Tensor,
+    config: JointConfig,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Compute the weighted sum `loss` and its parts.
+
+    Args:
+        model: in training mode.
+        frames: (B, T, Y, X, 3) uint8.
+        states: (B, T, 7).
+        actions: (B, T - 1, 7).
+        config: the weights.
+        generator: for the directions of SIGReg.
+    """
+    world_model = model.world_model
+    features = world_model.features(frames).float()
+    latents = layer_norm(features)
+    forced, rollout = teacher_forcing_and_rollout(world_model, latents, actions, states, F.mse_loss)
+    regulariser = sigreg(features.flatten(0, 1), config.sigreg_projections, generator)
+    standardised = poses.centred(states, world_model.state_mean) / world_model.state_std
+    state = F.mse_loss(model.read_states(latents).float(), standardised)
+    scaled = actions / world_model.action_scale
+    action = F.mse_loss(model.read_actions(latents).float(), scaled)
+    total = (
+        forced
+        + rollout
+        + config.sigreg_weight * regulariser
+        + config.state_weight * state
+        + config.action_weight * action
+    )
+    return {
+        "loss": total,
+        "teacher_forcing": forced.detach(),
+        "rollout": rollout.detach(),
+        "sigreg": regulariser.detach(),
+        "state": state.detach(),
+        "action": action.detach(),
+    }
+
+
+@torch.no_grad()
+def calibrate(world_model: WorldModel, sampler: ClipSampler, batches: int = 16) -> None:
+    """Set the statistics of the encoder's batch norm to those of its present weights.
+
+    The running averages lag behind while the features change fast, and early in training they
+    still hold their initial values; a model would be judged by latents it never trained on.
+
+    Args:
+        world_model: the model.
+        sampler: gives training clips.
+        batches: batches to average over.
+    """
+    spread = world_model.encoder.spread
+    before = spread.momentum
+    world_model.train()
+    for number in range(batches):
+        spread.momentum = 1 / (number + 1)  # a plain average of the batches
+        world_model.features(sampler.batch(number).frames)
+    spread.momentum = before
+    world_model.eval()
+
+
+def train(config: JointConfig) -> Progress:
+    """Run the recipe and save the best model in `config.output`.
+
+    Returns:
+        The finished progress.
+    """
+    torch.set_num_threads(config.threads)
+    dataset = Dataset.open(config.data, config.skip_corrupt)
+    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
+    sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
+    model = JointModel(WorldModel(settings))
+    landscape = Landscape(held_out, context=settings.context_frames)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        batch = sampler.batch(step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        return joint_losses(model, batch.frames, batch.states, batch.actions, config, generator)
+
+    def evaluate() -> dict[str, float]:
+        calibrate(model.world_model, sampler)
+        return landscape.evaluate(model.world_model)
+
+    trainer = Trainer(config, model, loss, evaluate, score="landscape_error")
+    progress = trainer.run()
+    thorough = Landscape(held_out, pairs=100, context=settings.context_frames, seed=1)
+    figures = thorough.evaluate(model.world_model)
+    save_model(model.world_model, "joint", config, dataset, thorough, progress, figures)
+    return progress
+
+
+def main() -> int:
+    """Run the command line."""
+    return run_command(train, JointConfig)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,267 @@
+"""What a planner sees: where the energy over actions has its minimum, on held-out episodes.
+
+A lower prediction loss does not plan better, so checkpoints are chosen by these figures. For a
+pair of frames, candidate actions are imagined from the first and compared with the second.
+
+* near: the frames are one step apart; the best translation (7.5 cm box, three rounds of a grid
+  that shrinks around the best point) against the true one, in cm per axis.
+* gripper: same frames; the best change of closedness against the true one. Half of the pairs open
+  or close by more than 0.3, half do not.
+* far: the goal is 10 to 20 cm away; the share of goals that the best single action comes closer to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jepa_gym import poses
+from jepa_gym.agents.calibration import best_of_grid, one_step_energies
+from jepa_gym.training.data.dataset import ClipArrays
+from jepa_gym.world_model import WorldModel
+
+FAR_M = (0.10, 0.20)
+GRIPPER_MOVED = 0.3
+SUCCESS_DISTANCE_M = 0.04
+SAME_OPENING = 0.25
+"""Difference of closedness up to which two grippers are equally open."""
+FALSE_SUCCESS_RATE = 0.05
+ROUNDS = 3
+POINTS = 5
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of frames, each with the context before it."""
+
+    latents: Tensor
+    """(P, C, N, D), the last is the frame to act from."""
+    states: Tensor
+    """(P, C, 7)."""
+    goals: Tensor
+    """(P, N, D)."""
+    goal_states: Tensor
+    """(P, 7)."""
+
+    def energies(self, model: WorldModel, actions: Tensor) -> Tensor:
+        """Return the energies (P, S) of candidate actions (P, S, 7) after one imagined step."""
+        return one_step_energies(model, self.latents, self.states, self.goals, actions)
+
+
+class Landscape:
+    """A fixed set of held-out pairs to measure models on."""
+
+    def __init__(
+        self, arrays: ClipArrays, pairs: int = 24, context: int = 2, seed: int = 0
+    ) -> None:
+        """Choose the pairs.
+
+        Args:
+            arrays: the held-out split.
+            pairs: pairs per kind.
+            context: real frames C that the imagination starts from.
+            seed: decides the pairs.
+
+        Raises:
+            ValueError: the split has not enough suitable pairs of some kind.
+        """
+        self.arrays, self.context = arrays, context
+        rng = np.random.default_rng((seed, 77))
+        moved = np.abs(arrays.actions[..., 6]) > GRIPPER_MOVED
+        moved[:, : context - 1] = False
+        still = ~moved
+        still[:, : context - 1] = False
+        self.near = _choose(
+            rng, "near", [(e, t, t + 1) for e, t in np.argwhere(moved | still)], pairs
+        )
+        opened = [(e, t, t + 1) for e, t in np.argwhere(moved)]
+        resting = [(e, t, t + 1) for e, t in np.argwhere(still)]
+        half = pairs // 2
+        self.gripper = _choose(rng, "gripper", opened, half) + _choose(rng, "still", resting, half)
+        self.far = _choose(rng, "far", _far_pairs(arrays.states, context), pairs)
+
+    @torch.no_grad()
+    def evaluate(self, model: WorldModel) -> dict[str, float]:
+        """Measure a model in evaluation mode.
+
+        Args:
+            model: the world model.
+
+        Returns:
+            `x_cm`, `y_cm`, `z_cm` (mean absolute error of the minimum), `gripper_error` (mean
+            absolute error of the closedness), `gripper_right` (share below 0.25), `far_closer`
+            (share), `far_progress` (mean share of the possible approach), `one_step_over_copy`
+            (L1 of the prediction over that of the unchanged frame) and `landscape_error`: the mean
+            of the four errors, each over its action bound.
+        """
+        errors, over_copy = self._near(model)
+        gripper = self._gripper(model)
+        closer, progress = self._far(model)
+        bound = model.config.frame.max_move_m
+        relative = torch.cat([errors.mean(0) / bound, gripper.mean()[None]])
+        return {
+            **{f"{axis}_cm": 100 * errors[:, i].mean().item() for i, axis in enumerate("xyz")},
+            "gripper_error": gripper.mean().item(),
+            "gripper_right": (gripper < SAME_OPENING).float().mean().item(),
+            "far_closer": closer,
+            "far_progress": progress,
+            "one_step_over_copy": over_copy,
+            "landscape_error": relative.mean().item(),
+        }
+
+    def load(self, model: WorldModel, pairs: list[tuple[int, int, int]]) -> Pairs:
+        """Encode (episode, frame, goal frame) triples.
+
+        Args:
+            model: the world model.
+            pairs: indices into the split.
+        """
+        arrays, first = self.arrays, 1 - self.context
+        clips = np.stack([arrays.clip(e, t + first, t + 1) for e, t, _ in pairs])
+        goals = np.stack([arrays.clip(e, g, g + 1) for e, _, g in pairs])
+        states = np.stack([arrays.states[e, t + first : t + 1] for e, t, _ in pairs])
+        goal_states = np.stack([arrays.states[e, g] for e, _, g in pairs])
+        return Pairs(
+            latents=model.encode(torch.from_numpy(clips)),
+            states=torch.from_numpy(states),
+            goals=model.encode(torch.from_numpy(goals))[:, 0],
+            goal_states=torch.from_numpy(goal_states),
+        )
+
+    def _near(self, model: WorldModel) -> tuple[Tensor, float]:
+        pairs = self.load(model, self.near)
+        truth = poses.difference(pairs.states[:, -1], pairs.goal_states)  # (P, 7)
+        best = truth.clone()
+        best[:, :3] = 0
+        spacing = 2 * model.config.frame.max_move_m / (POINTS - 1)
+        for _ in range(ROUNDS):
+            best = _best_of_box(model, pairs, best, spacing)
+            spacing /= POINTS - 1
+        copied = model.energy(pairs.latents[:, -1], pairs.goals)
+        predicted = pairs.energies(model, truth[:, None])[:, 0]
+        return (best - truth)[:, :3].abs(), (predicted.mean() / copied.mean()).item()
+
+    def _gripper(self, model: WorldModel) -> Tensor:
+        pairs = self.load(model, self.gripper)
+        truth = poses.difference(pairs.states[:, -1], pairs.goal_states)
+        closedness = torch.linspace(0, 1, 9)
+        actions = truth[:, None].repeat(1, len(closedness), 1)
+        actions[..., 6] = closedness - pairs.states[:, -1:, 6]
+        best = pairs.energies(model, actions).argmin(1)
+        return (closedness[best] - pairs.goal_states[:, 6]).abs()
+
+    def _far(self, model: WorldModel) -> tuple[float, float]:
+        pairs = self.load(model, self.far)
+        start = torch.zeros(len(self.far), 7)
+        bound = model.config.frame.max_move_m
+        best = _best_of_box(model, pairs, start, 2 * bound / (POINTS - 1))[:, :3]
+        offset = (pairs.goal_states - pairs.states[:, -1])[:, :3]
+        before, after = offset.norm(dim=1), (offset - best).norm(dim=1)
+        possible = before - (offset - offset.clamp(-bound, bound)).norm(dim=1)
+        closer = (after < before).float().mean().item()
+        return closer, ((before - after) / possible).mean().item()
+
+
+@dataclass(frozen=True)
+class SuccessThreshold:
+    """An energy below which a frame counts as a success, and how far that can be trusted."""
+
+    energy: float
+    """The threshold."""
+    auc: float
+    """Chance that a frame at the goal has a lower energy than another."""
+    false_success_rate: float
+    """Share of the frames that are not at the goal and count as success."""
+    missed_success_rate: float
+    """Share of the frames at the goal that do not."""
+
+
+def success_threshold(
+    model: WorldModel, landscape: Landscape, episodes: int = 400
+) -> SuccessThreshold:
+    """Find the energy below which at most 5 % of the frames that are not at a goal are.
+
+    Success is meant to be strict: a policy that is rewarded for false ones learns to seek them.
+
+    The goal is the middle frame of a held-out episode, the frames are the others of that episode.
+    At the goal the hand is within 4 cm of where it is there, and the gripper as far open (0.25 of
+    its range): a closed gripper in the right place is not what the picture of an open one asks for.
+    The threshold comes from every second episode, its figures from the others; figures for which
+    there are no frames are NaN.
+
+    Args:
+        model: the world model.
+        landscape: gives the held-out episodes.
+        episodes: most episodes to look at.
+
+    Returns:
+        The threshold and its figures.
+
+    Raises:
+        ValueError: the held-out episodes hold no frame away from the goal.
+    """
+    count = min(episodes, len(landscape.arrays.rows))
+    energy, there = _pairs_within(model, landscape, range(0, count, 2))
+    others = energy[~there].sort().values
+    if not len(others):
+        raise ValueError("in the held-out episodes hand and gripper rest: collect others")
+    threshold = others[int(FALSE_SUCCESS_RATE * len(others))].item()
+    energy, there = _pairs_within(model, landscape, range(1, count, 2))
+    near, far = energy[there], energy[~there]
+    lower = (near[:, None] < far).double() + 0.5 * (near[:, None] == far).double()
+    return SuccessThreshold(
+        energy=threshold,
+        auc=lower.mean().item(),
+        false_success_rate=(far < threshold).double().mean().item(),
+        missed_success_rate=(near >= threshold).double().mean().item(),
+    )
+
+
+def _pairs_within(
+    model: WorldModel, landscape: Landscape, episodes: range
+) -> tuple[Tensor, Tensor]:
+    """Return energies (P,) to the middle frame of each episode, and whether it is reached (P,)."""
+    arrays = landscape.arrays
+    energies, reached = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
+    for episode in episodes:
+        length = arrays.states.shape[1]
+        latents = model.encode(torch.from_numpy(arrays.clip(episode, 0, length).copy()[None]))[0]
+        middle = length // 2
+        others = torch.arange(length) != middle
+        energies.append(model.energy(latents[None], latents[middle][None])[0][others])
+        states = torch.from_numpy(arrays.states[episode])
+        near = (states[:, :3] - states[middle, :3]).norm(dim=-1) < SUCCESS_DISTANCE_M
+        open_alike = (states[:, 6] - states[middle, 6]).abs() < SAME_OPENING
+        reached.append((near & open_alike)[others])
+    return torch.cat(energies), torch.cat(reached)
+
+
+def _best_of_box(model: WorldModel, pairs: Pairs, centre: Tensor, spacing: float) -> Tensor:
+    """Return the best (P, 7) of a cubic grid of translations around `centre` (P, 7)."""
+    return best_of_grid(lambda actions: pairs.energies(model, actions), centre, spacing, POINTS)
+
+
+def _far_pairs(states: np.ndarray, context: int) -> list[tuple[int, int, int]]:
+    length = states.shape[1]
+    found = []
+    for start in range(context - 1, length):
+        moved = states[:, :, :3] - states[:, start : start + 1, :3]  # (E, T, 3)
+        distance = np.linalg.norm(moved, axis=-1)
+        fits = (distance > FAR_M[0]) & (distance < FAR_M[1])
+        found += [(e, start, goal) for e, goal in np.argwhere(fits)]
+    return found
+
+
+def _choose(
+    rng: np.random.Generator, kind: str, found: list[tuple[int, int, int]], count: int
+) -> list[tuple[int, int, int]]:
+    if len(found) < count:
+        raise ValueError(
+            f"the held-out episodes hold {len(found)} frame pairs of kind `{kind}`, {count} are "
+            "needed: collect more episodes (about 200 are enough)"
+        )
+    chosen = rng.choice(len(found), size=count, replace=False)
+    return [tuple(int(i) for i in found[index]) for index in chosen]

@@ -1,0 +1,247 @@
+"""Masked pre-training of the encoder, as published, at small size.
+
+`jepa-gym pretrain --data DATASET --output RUN --minutes 40`
+
+The encoder sees a part of a clip, a predictor fills in the features of the hidden tokens, and the
+features come from a moving average of the encoder that sees the whole clip. Writes `encoder/` for
+`posttrain`. Deviations from the publication: small sizes, shorter clips, no random crop (it would
+change the metric geometry of a fixed camera), weight decay on all matrices, gradient clipping.
+
+Reference: V-JEPA 2 (arXiv 2506.09985), section 2.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from jepa_gym.checkpoint.folder import CheckpointError, check_tensors
+from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.models import MaskedPredictor, VideoTransformer
+from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
+from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
+from jepa_gym.training.recipes.finish import model_config, provenance
+from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
+from jepa_gym.world_model import WorldModel, layer_norm
+
+ENCODER_NAME = "encoder.safetensors"
+SMALL = EncoderConfig(kind="vit", width=192, depth=6, heads=3, latent_dim=192, patch=16)
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig(RunConfig):
+    """Pre-train an encoder by predicting masked parts of clips."""
+
+    learning_rate: float = 5e-4
+    """Peak learning rate of AdamW."""
+    frames: int = 8
+    """Consecutive frames of a clip, a multiple of the tubelet's 2."""
+    momentum: float = 0.99925
+    """Of the moving average that gives the targets."""
+    encoder: EncoderConfig = field(default_factory=lambda: SMALL)
+    """Sizes of the encoder, of kind `vit`."""
+    predictor: PredictorConfig = field(
+        default_factory=lambda: PredictorConfig(width=96, depth=4, heads=3)
+    )
+    """Sizes of the masked predictor."""
+
+    def __post_init__(self) -> None:
+        """Check the encoder's kind and ranges."""
+        RunConfig.__post_init__(self)
+        if self.encoder.kind != "vit":
+            raise ValueError(
+                f"masked pre-training needs `encoder.kind`='vit', got {self.encoder.kind!r}"
+            )
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"`momentum` must be in (0, 1), got {self.momentum}")
+        if self.frames < 2 or self.frames % 2:
+            raise ValueError(f"`frames` must be a positive multiple of 2, got {self.frames}")
+
+
+class MaskedModel(nn.Module):
+    """Encoder, its moving average and the masked predictor."""
+
+    def __init__(self, world_model: WorldModel, predictor: PredictorConfig, frames: int) -> None:
+        """Create the parts.
+
+        Args:
+            world_model: gives the encoder and the normalisation of pixels.
+            predictor: sizes of the masked predictor.
+            frames: T of a clip.
+        """
+        super().__init__()
+        self.encoder: VideoTransformer = world_model.encoder
+        self.average = copy.deepcopy(self.encoder).requires_grad_(False)
+        config = world_model.config
+        self.predictor = MaskedPredictor(
+            config.grid,
+            config.encoder.latent_dim,
+            predictor.width,
+            predictor.depth,
+            predictor.heads,
+            mlp_ratio=predictor.mlp_ratio,
+            rope=predictor.rope,
+        )
+        self.grid = (frames // self.encoder.tubelet, *config.grid)
+        self.register_buffer("pixel_scale", world_model.pixel_scale, persistent=False)
+        self.register_buffer("pixel_shift", world_model.pixel_shift, persistent=False)
+
+    def loss(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Compute the masked prediction loss, the mean over both kinds of mask.
+
+        Args:
+            frames: (B, T, Y, X, 3) uint8.
+            generator: draws the masks.
+        """
+        pixels = torch.addcmul(self.pixel_shift, frames.float(), self.pixel_scale)
+        video = pixels.permute(0, 4, 1, 2, 3)  # (B, 3, T, Y, X)
+        with torch.no_grad():
+            whole = layer_norm(self.average(video).float())
+        losses = []
+        for config in PUBLISHED:
+            seen, hidden = sample_masks(self.grid, len(frames), config, generator)
+            predicted = self.predictor(self.encoder(video, seen), seen, hidden)
+            target = torch.take_along_dim(whole, hidden[..., None], dim=1)
+            losses.append(F.l1_loss(predicted.float(), target))
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def update_average(self, momentum: float) -> None:
+        """Move the average a step towards the encoder."""
+        for slow, fast in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
+            slow.lerp_(fast, 1 - momentum)
+
+
+def train(config: PretrainConfig) -> Progress:
+    """Run the recipe and write `encoder.safetensors` in `config.output`.
+
+    Returns:
+        The finished progress; states are chosen by how well a linear probe on frozen features
+        finds the hand on held-out episodes.
+    """
+    torch.set_num_threads(config.threads)
+    dataset = Dataset.open(config.data, config.skip_corrupt)
+    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
+    sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
+    torch.manual_seed(config.seed)
+    settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)
+    world_model = WorldModel(settings)
+    model = MaskedModel(world_model, config.predictor, config.frames)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        return {"loss": model.loss(sampler.batch(step).frames, generator)}
+
+    def evaluate() -> dict[str, float]:
+        world_model.encoder = model.average
+        figures = {"probe_cm": probe_hand(world_model, arrays, held_out)}
+        world_model.encoder = model.encoder
+        return figures
+
+    trainer = Trainer(
+        config, model, loss, evaluate, "probe_cm", lambda: model.update_average(config.momentum)
+    )
+    progress = trainer.run()
+    facts = provenance("masked pre-training", config, dataset, progress, progress.best_figures)
+    metadata = {"config": json.dumps(settings.to_dict()), "card": json.dumps(facts)}
+    temporary = config.output / f".{ENCODER_NAME}.tmp"
+    save_file(model.average.state_dict(), temporary, metadata)
+    temporary.replace(config.output / ENCODER_NAME)
+    return progress
+
+
+def load_encoder(folder: Path, world_model: WorldModel) -> None:
+    """Load the result of pre-training into a world model's encoder.
+
+    Args:
+        folder: the output of `pretrain`.
+        world_model: a model with an encoder of the same sizes.
+
+    Raises:
+        FileNotFoundError: the folder holds no encoder.
+        CheckpointError: the weights are of other sizes.
+    """
+    with safe_open(_encoder_file(folder), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    check_tensors(world_model.encoder.state_dict(), tensors, folder)
+    world_model.encoder.load_state_dict(tensors)
+
+
+def encoder_config(folder: Path) -> EncoderConfig:
+    """Return the sizes of a pre-trained encoder.
+
+    Raises:
+        FileNotFoundError: the folder holds no encoder.
+        CheckpointError: the file was not written by `pretrain`.
+    """
+    path = _encoder_file(folder)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} carries no configuration; it was not written by `pretrain`")
+    return EncoderConfig(**json.loads(metadata["config"])["encoder"])
+
+
+def probe_hand(
+    model: WorldModel, train_arrays: ClipArrays, held_out: ClipArrays, frames: int = 400
+) -> float:
+    """Fit ridge regression from frozen latents to the hand's position.
+
+    Args:
+        model: gives the latents.
+        train_arrays: where the probe is fitted.
+        held_out: where it is measured.
+        frames: frames of each split.
+
+    Returns:
+        Mean distance on held-out frames, cm.
+    """
+    (x, y), (x_test, y_test) = (
+        _probe_data(model, arrays, frames) for arrays in (train_arrays, held_out)
+    )
+    mean, offset = x.mean(0), y.mean(0)
+    x, x_test = x - mean, x_test - mean
+    kernel = x @ x.T  # fewer frames than features: solve the dual problem
+    ridge = 1e-2 * kernel.diagonal().mean() * torch.eye(len(x))
+    weights = torch.linalg.solve(kernel + ridge, y - offset)
+    predicted = x_test @ x.T @ weights + offset
+    return 100 * (predicted - y_test).norm(dim=1).mean().item()
+
+
+def _probe_data(model: WorldModel, arrays: ClipArrays, count: int) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(0)
+    episodes = rng.integers(len(arrays.rows), size=count)
+    times = rng.integers(arrays.states.shape[1], size=count)
+    features = []
+    for start in range(0, count, 32):
+        part = zip(episodes[start : start + 32], times[start : start + 32], strict=True)
+        clips = np.stack([arrays.clip(e, t, t + 1) for e, t in part])
+        features.append(model.encode(torch.from_numpy(clips)).flatten(1))
+    return torch.cat(features), torch.from_numpy(arrays.states[episodes, times, :3])
+
+
+def _encoder_file(folder: Path) -> Path:
+    path = Path(folder) / ENCODER_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} not found; run `jepa-gym pretrain --output {folder}` first"
+        )
+    return path
+
+
+def main() -> int:
+    """Run the command line."""
+    return run_command(train, PretrainConfig)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
