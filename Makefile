@@ -16,6 +16,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m pyright
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
@@ -32,4 +33,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  python=$$(tools/find_python.sh) && "$$python" -m venv --clear $(VENV); \
 	fi
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	$(VENV)/bin/python -m pyright --version  # its wheel fetches the program at the first call: here, not in a test
 	@printf '%s' "$(CURDIR)" > $@

@@ -8,7 +8,6 @@ gives the same bytes on the same machine.
 from __future__ import annotations
 
 import io
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ import tyro
 from gallery_sheets import PARTS, Sheet, sheets
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
+
+from jepa_gym.files import atomic_write
 
 Part = Literal[
     "page", "tasks", "goals", "experts", "cameras", "droid", "objects", "factors", "splits"
@@ -65,11 +66,13 @@ def run(config: GalleryConfig) -> list[Path]:
         for sheet in bar:
             bar.set_postfix_str(sheet.name)
             path = config.output / PICTURES / f"{sheet.name}.jpg"
-            write_atomic(path, encode(compose(sheet, config.tile)))
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(encode(compose(sheet, config.tile)))
             files.append(path)
     if "page" in config.only:
         path = config.output / "tasks.md"
-        write_atomic(path, gallery_page.page(everything, PICTURES).encode())
+        with atomic_write(path) as temporary:
+            temporary.write_text(gallery_page.page(everything, PICTURES))
         files.append(path)
     return files
 
@@ -100,17 +103,6 @@ def encode(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, optimize=True, progressive=True)
     return buffer.getvalue()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there in full or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ def task(env_id: str) -> Any:
 
 def text_of(thing: type) -> str:
     """Return a docstring without its sections of arguments, attributes and errors."""
-    return re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", inspect.getdoc(thing))[0].strip()
+    return re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", inspect.getdoc(thing) or "")[0].strip()
 
 
 def success(env: Any) -> str:
@@ -77,7 +77,7 @@ def takers(option: str) -> str:
 
 def entries(thing: type, section: str) -> dict[str, str]:
     """Return name -> text of a section of a docstring."""
-    found = re.search(rf"\n{section}:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(thing), re.S)
+    found = re.search(rf"\n{section}:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(thing) or "", re.S)
     if found is None:
         raise ValueError(f"The docstring of {thing.__name__} has no section {section!r}")
     block = textwrap.dedent(found[1])

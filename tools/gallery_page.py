@@ -173,7 +173,7 @@ def _droid(pictures: dict) -> list[str]:
     rows = [[f"`{name}`", f"`{value!r}`"] for name, value in droid.DROID_VIEW.items()]
     return [
         "## DROID view",
-        *paragraphs(inspect.getdoc(droid).split("::")[0].rpartition(" `make_droid`")[0]),
+        *paragraphs((inspect.getdoc(droid) or "").split("::")[0].rpartition(" `make_droid`")[0]),
         "`make_droid` takes the arguments of `gym.make` on top of these:",
         table(["argument", "value"], rows),
         *paragraphs(text_of(droid.DroidConvention)),

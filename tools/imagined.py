@@ -8,7 +8,6 @@ all the way; the gripper closes as far as the object lets it.) It writes
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from einops import rearrange
 from PIL import Image
 
 import jepa_gym  # noqa: F401  (registers the environments)
@@ -24,7 +24,7 @@ from jepa_gym import poses
 from jepa_gym.agents import make_agent
 from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS
 from jepa_gym.checkpoint.decoder import own_decoder
-from jepa_gym.checkpoint.folder import replace_file
+from jepa_gym.files import atomic_write
 from jepa_gym.latent.episodes import ExtrapolationWarning
 from jepa_gym.latent.starts import start_options
 from jepa_gym.world_model import WorldModel
@@ -70,6 +70,7 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
         raise FileNotFoundError(f"{model.folder} has no decoder; train one with `jepa-gym decode`")
     frame = model.config.frame
     env = gym.make("FrankaGrasp-v0", obj=config.obj, **frame.env_kwargs())
+    assert env.spec is not None  # `gym.make` always sets it
     observation, _ = env.reset(seed=HELD_OUT_SEEDS + config.seed)
     imagined = gym.make(
         "JEPALatent-v0",
@@ -82,15 +83,22 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
     )
     imagined.reset(options=start_options(observation))
     agent, ended = make_agent("scripted", env=env), False
-    real, drawn = [observation["pixels"]], [imagined.render()[:, : frame.width]]
+    real, drawn = [observation["pixels"]], [present(imagined, frame.width)]
     while not ended:
         action, _ = agent.predict(observation)
         before = torch.from_numpy(observation["observation"])
         observation, _, _, ended, _ = env.step(action)
         imagined.step(poses.difference(before, torch.from_numpy(observation["observation"])))
         real.append(observation["pixels"])
-        drawn.append(imagined.render()[:, : frame.width])
+        drawn.append(present(imagined, frame.width))
     return real, drawn
+
+
+def present(env: gym.Env, width: int) -> np.ndarray:
+    """Return the present frame (Y, X, 3) uint8, the left part of what is rendered."""
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    return picture[:, :width]
 
 
 def sheet(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
@@ -99,7 +107,7 @@ def sheet(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
     tiles = np.array([[row[index] for index in chosen] for row in rows])  # (2, columns, Y, X, 3)
     room = ((0, 0), (0, 0), (0, GAP_PX), (0, GAP_PX), (0, 0))
     padded = np.pad(tiles, room, constant_values=255)
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in padded])
+    return rearrange(padded, "row column y x colour -> (row y) (column x) colour")
 
 
 def main() -> None:
@@ -107,9 +115,8 @@ def main() -> None:
     config = tyro.cli(ImaginedConfig, description=ImaginedConfig.__doc__)
     warnings.simplefilter("ignore", ExtrapolationWarning)  # the picture is there to show it
     picture = Image.fromarray(sheet(list(episode(config)), config.columns))
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=85)
-    replace_file(config.output, lambda temporary: temporary.write_bytes(encoded.getvalue()))
+    with atomic_write(config.output) as temporary:
+        picture.save(temporary, "JPEG", quality=85)
     print(f"wrote {config.output}")
 
 

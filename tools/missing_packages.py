@@ -85,7 +85,7 @@ def missing_build() -> dict[str, str]:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:
         reason = f"the C compiler `{compiler}`, to build evdev (CC=... chooses another)"
-        needed = dict.fromkeys(("gcc", "libc6-dev", "linux-libc-dev"), reason)
+        needed: dict[str, str] = dict.fromkeys(("gcc", "libc6-dev", "linux-libc-dev"), reason)
         if not Path(sysconfig.get_path("include"), "Python.h").exists():
             needed[python_package("dev")] = "Python.h, to build evdev"
         return needed
