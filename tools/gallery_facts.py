@@ -23,7 +23,8 @@ def task(env_id: str) -> Any:
 
 def text_of(thing: type) -> str:
     """Return a docstring without its sections of arguments, attributes and errors."""
-    return re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", inspect.getdoc(thing) or "")[0].strip()
+    text = inspect.getdoc(thing) or ""
+    return re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", text)[0].strip()
 
 
 def success(env: Any) -> str:
