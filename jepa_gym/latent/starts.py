@@ -306,7 +306,7 @@ def _frames_of(data: Any) -> StartFrames:
         return checkpoints.read_starts(Path(data))
     raise ValueError(
         "starts='dataset' needs `data`: a StartFrames "
-        "(jepa_gym.training.data.starts.dataset_starts makes one of a dataset's held-out split), a "
+        "(jepa_gym.training.data.starts.dataset_starts makes one of a dataset's test split), a "
         f"mapping of the arrays {names}, or a folder that holds {checkpoints.STARTS_FILE}; got "
         f"{type(data).__name__}"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_gym.training.data.dataset import is_held_out, write_index
+from jepa_gym.training.data.dataset import split_of, write_index
 from jepa_gym.training.data.episodes import Episode, write_episode
 
 SIZE = 16
@@ -39,19 +39,18 @@ def make_episode(seed: int, steps: int = 12) -> Episode:
     )
 
 
-def make_dataset(folder: Path, train: int, held_out: int) -> Path:
+def make_dataset(folder: Path, train: int, validation: int = 0, test: int = 0) -> Path:
     ids = [f"{number:06d}" for number in range(2000)]
-    chosen = [i for i in ids if not is_held_out(i)][:train]
-    chosen += [i for i in ids if is_held_out(i)][:held_out]
-    for name in chosen:
-        write_episode(folder / "episodes" / name, make_episode(int(name)))
+    for split, count in (("train", train), ("validation", validation), ("test", test)):
+        for name in [i for i in ids if split_of(i) == split][:count]:
+            write_episode(folder / "episodes" / name, make_episode(int(name)))
     write_index(folder, INDEX)
     return folder
 
 
 @pytest.fixture(scope="session")
 def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data") / "franka", train=12, held_out=16)
+    return make_dataset(tmp_path_factory.mktemp("data") / "franka", 12, validation=16, test=4)
 
 
 @pytest.fixture(autouse=True)

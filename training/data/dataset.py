@@ -30,10 +30,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from jepa_gym.names import did_you_mean
 from jepa_gym.poses import difference
 from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, read_episode
 
-HELD_OUT_SHARE = 0.05
+SPLITS = ("train", "validation", "test")
+"""What training learns from; what chooses checkpoints and thresholds; what is only reported."""
+TEST_SHARE = 0.025
+VALIDATION_SHARE = 0.025
 INDEX_NAME = "dataset.json"
 REQUIRED_KEYS = ("cameras", "image_size", "step_s", "max_move_m", "content_hash")
 
@@ -137,7 +141,7 @@ class Dataset:
         """Load a split, once; the first call decodes the videos into the cache.
 
         Args:
-            split: "train" or "held-out" (5 % of the episodes, by a hash of their ids).
+            split: "train", "validation" or "test", see `split_of`.
 
         Returns:
             The arrays.
@@ -147,8 +151,10 @@ class Dataset:
                 not match the hash in `dataset.json`.
             CorruptEpisodeError: an episode is corrupt and `skip_corrupt` is off.
         """
-        if split not in ("train", "held-out"):
-            raise ValueError(f'`split` must be "train" or "held-out", got {split!r}')
+        if split not in SPLITS:
+            raise ValueError(
+                f"`split` must be one of {list(SPLITS)}, got {split!r}.{did_you_mean(split, SPLITS)}"
+            )
         if split not in self._arrays:
             self._arrays[split] = self._load(split)
         return self._arrays[split]
@@ -172,8 +178,7 @@ class Dataset:
                 "--skip-corrupt"
             )
         ids = [str(name) for name in numbers["ids"]]
-        wanted = split == "held-out"
-        rows = np.array([i for i, name in enumerate(ids) if is_held_out(name) == wanted], np.int64)
+        rows = np.array([i for i, name in enumerate(ids) if split_of(name) == split], np.int64)
         states = torch.from_numpy(numbers["states"])[rows]
         return ClipArrays(
             frames=np.load(frames_path, mmap_mode="r"),
@@ -292,10 +297,22 @@ def content_hash(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def is_held_out(episode_id: str) -> bool:
-    """Tell whether an episode belongs to the held-out 5 %, from its id alone."""
+def split_of(episode_id: str) -> str:
+    """Return the split that an episode belongs to, from its id alone.
+
+    A hash of the id draws a number in [0, 1): 2.5 % of the episodes are `test`, 2.5 % are
+    `validation`, all others `train`. Adding episodes never moves another one.
+
+    Args:
+        episode_id: The name of the episode's folder.
+
+    Returns:
+        "train", "validation" (chooses checkpoints and thresholds) or "test" (is only reported).
+    """
     draw = int.from_bytes(hashlib.sha256(episode_id.encode()).digest()[:4], "big") / 2**32
-    return draw < HELD_OUT_SHARE
+    if draw < TEST_SHARE:
+        return "test"
+    return "validation" if draw < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
 def write_index(folder: str | Path, fields: dict[str, Any]) -> dict[str, Any]:

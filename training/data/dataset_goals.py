@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from jepa_gym.envs.tasks.base import GoalError
-from jepa_gym.training.data.dataset import Dataset, episode_folders, is_held_out
+from jepa_gym.training.data.dataset import Dataset, episode_folders, split_of
 from jepa_gym.training.data.episodes import read_episode, read_metadata
 
 ATTEMPTS = 200
@@ -19,8 +19,8 @@ class DatasetGoals(gym.Wrapper):
     """Start each episode in one frame of a recording and ask for a later frame of it.
 
     The recorded simulator states are restored, so both pictures are rendered with the environment's
-    own cameras and are consistent to the last contact. Pairs are drawn from the held-out
-    episodes (`jepa_gym.training.data.dataset.is_held_out`) until the goal is a success of the
+    own cameras and are consistent to the last contact. Pairs are drawn from the test
+    episodes (`jepa_gym.training.data.dataset.split_of`) until the goal is a success of the
     environment's task and the start is not.
 
     Args:
@@ -29,7 +29,7 @@ class DatasetGoals(gym.Wrapper):
         gap: least and greatest number of recorded steps from start to goal.
 
     Raises:
-        FileNotFoundError: no dataset, or no held-out episode with the environment's object.
+        FileNotFoundError: no dataset, or no test episode with the environment's object.
         ValueError: a gap out of range.
     """
 
@@ -43,10 +43,10 @@ class DatasetGoals(gym.Wrapper):
         self._folders = [
             path
             for path in episode_folders(folder)
-            if is_held_out(path.name) and read_metadata(path).get("object") == obj
+            if split_of(path.name) == "test" and read_metadata(path).get("object") == obj
         ]
         if not self._folders:
-            raise FileNotFoundError(f"{folder} holds no held-out episode with the object {obj!r}")
+            raise FileNotFoundError(f"{folder} holds no test episode with the object {obj!r}")
         self._generator = np.random.default_rng()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):

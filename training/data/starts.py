@@ -12,7 +12,7 @@ DEFAULT_STARTS = 100
 
 
 def dataset_starts(folder: str | Path, count: int = DEFAULT_STARTS) -> StartFrames:
-    """Take starts and goals from the held-out episodes of a dataset.
+    """Take starts and goals from the test episodes of a dataset.
 
     ``gym.make("JEPALatent-v0", starts="dataset", data=dataset_starts(folder))`` starts from them.
 
@@ -25,8 +25,8 @@ def dataset_starts(folder: str | Path, count: int = DEFAULT_STARTS) -> StartFram
 
     Raises:
         FileNotFoundError: there is no dataset in the folder.
-        ValueError: no held-out episode moves that far, or `count` is not positive.
+        ValueError: no test episode moves that far, or `count` is not positive.
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count}")
-    return start_frames(Dataset.open(folder).load_arrays("held-out"), count)
+    return start_frames(Dataset.open(folder).load_arrays("test"), count)

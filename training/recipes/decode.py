@@ -76,7 +76,7 @@ def train(config: DecodeConfig) -> Progress:
     config = replace(config, output=run, encoder=encoder_hash(model))
     dataset = Dataset.open(config.data, config.skip_corrupt)
     _check_views(dataset, model)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
+    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
     sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
     frames = spread_frames(held_out, HELD_OUT_FRAMES)
     latents = encode(model, frames)

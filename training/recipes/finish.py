@@ -112,11 +112,13 @@ def provenance(
             "versions": dataset.index.get("versions"),
         },
         "training episodes": len(dataset.load_arrays("train").ids),
-        "held-out episodes": len(dataset.load_arrays("held-out").ids),
+        "validation episodes": len(dataset.load_arrays("validation").ids),
         "optimiser steps": progress.step,
         "chosen step": progress.best_step,
         "wall time, minutes": round(progress.elapsed_s / 60, 1),
-        "validation (held-out episodes)": {name: round(x, 4) for name, x in figures.items()},
+        "validation (episodes never trained on)": {
+            name: round(x, 4) for name, x in figures.items()
+        },
         "versions": versions(),
     }
 

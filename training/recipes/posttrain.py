@@ -56,7 +56,7 @@ def train(config: PosttrainConfig) -> Progress:
     """
     torch.set_num_threads(config.threads)
     dataset = Dataset.open(config.data, config.skip_corrupt)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
+    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
     foreign = is_foreign(config.encoder)
     encoder = foreign_config(config.encoder) if foreign else encoder_config(Path(config.encoder))
     torch.manual_seed(config.seed)

@@ -130,7 +130,7 @@ def train(config: PretrainConfig) -> Progress:
     """
     torch.set_num_threads(config.threads)
     dataset = Dataset.open(config.data, config.skip_corrupt)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
+    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
     sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
     torch.manual_seed(config.seed)
     settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jepa_gym import poses
-from jepa_gym.training.data.dataset import ClipSampler, Dataset, content_hash, is_held_out
+from jepa_gym.training.data.dataset import ClipSampler, Dataset, content_hash, split_of
 from jepa_gym.training.data.episodes import CorruptEpisodeError
 
 from ..conftest import SIZE, make_dataset, make_episode
@@ -17,14 +17,20 @@ from ..conftest import SIZE, make_dataset, make_episode
 
 def test_arrays(dataset_folder):
     dataset = Dataset.open(dataset_folder)
-    train, held_out = dataset.load_arrays("train"), dataset.load_arrays("held-out")
-    assert len(train.ids) == 12 and len(held_out.ids) == 16
-    assert train.frames.shape == (28, 12, SIZE, 2 * SIZE, 3)
-    assert all(map(is_held_out, held_out.ids)) and not any(map(is_held_out, train.ids))
-    truth = make_episode(int(held_out.ids[3]))
-    np.testing.assert_allclose(held_out.states[3], truth.states, atol=1e-6)
-    error = np.abs(held_out.clip(3, 0, 12)[:, :, :SIZE].astype(int) - truth.frames["left"])
+    splits = {name: dataset.load_arrays(name) for name in ("train", "validation", "test")}
+    assert [len(arrays.ids) for arrays in splits.values()] == [12, 16, 4]
+    assert all(split_of(name) == split for split, a in splits.items() for name in a.ids)
+    assert splits["train"].frames.shape == (32, 12, SIZE, 2 * SIZE, 3)
+    validation = splits["validation"]
+    truth = make_episode(int(validation.ids[3]))
+    np.testing.assert_allclose(validation.states[3], truth.states, atol=1e-6)
+    error = np.abs(validation.clip(3, 0, 12)[:, :, :SIZE].astype(int) - truth.frames["left"])
     assert error.mean() < 6
+
+
+def test_unknown_split_is_refused(dataset_folder):
+    with pytest.raises(ValueError, match="`split` must be one of .*Did you mean `validation`"):
+        Dataset.open(dataset_folder).load_arrays("valid")
 
 
 def test_actions_are_differences_of_states(dataset_folder):
@@ -47,13 +53,20 @@ def test_splits_are_loaded_once(dataset_folder, monkeypatch):
     assert dataset.load_arrays("train") is arrays
 
 
-def test_share_held_out():
-    share = np.mean([is_held_out(f"{number:06d}") for number in range(4000)])
-    assert 0.04 < share < 0.06
+def test_shares_of_the_splits():
+    splits = [split_of(f"{number:06d}") for number in range(8000)]
+    for split, share in (("test", 0.025), ("validation", 0.025), ("train", 0.95)):
+        assert abs(splits.count(split) / len(splits) - share) < 0.006
+
+
+def test_what_was_trained_on_stays_so():
+    """Models exist whose training left out what the first 5 % of this hash draw."""
+    known = {"000000": "train", "000001": "train", "000016": "test", "000056": "validation"}
+    assert {name: split_of(name) for name in known} == known
 
 
 def test_hash_sees_every_byte(tmp_path):
-    folder = make_dataset(tmp_path / "d", train=2, held_out=0)
+    folder = make_dataset(tmp_path / "d", train=2)
     before = content_hash(folder)
     assert json.loads((folder / "dataset.json").read_text())["content_hash"] == before
     path = next(folder.rglob("left.mp4"))
@@ -62,7 +75,7 @@ def test_hash_sees_every_byte(tmp_path):
 
 
 def test_corrupt_episode_is_named_and_skipped_only_on_request(tmp_path):
-    folder = make_dataset(tmp_path / "d", train=3, held_out=1)
+    folder = make_dataset(tmp_path / "d", train=3, validation=1)
     bad = sorted((folder / "episodes").iterdir())[1]
     video = bad / "recordings" / "MP4" / "left.mp4"
     video.write_bytes(video.read_bytes()[:200])
@@ -76,7 +89,7 @@ def test_corrupt_episode_is_named_and_skipped_only_on_request(tmp_path):
 
 
 def test_changed_content(tmp_path):
-    folder = make_dataset(tmp_path / "d", train=3, held_out=0)
+    folder = make_dataset(tmp_path / "d", train=3)
     shutil.rmtree(sorted((folder / "episodes").iterdir())[0])
     with pytest.raises(ValueError, match="content hash"):
         Dataset.open(folder).load_arrays("train")

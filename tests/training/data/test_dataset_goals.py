@@ -8,7 +8,7 @@ import pytest
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.training.collection.collect import CollectConfig, collect
-from jepa_gym.training.data.dataset import is_held_out
+from jepa_gym.training.data.dataset import split_of
 from jepa_gym.training.data.dataset_goals import DatasetGoals
 from jepa_gym.training.data.episodes import read_episode
 
@@ -27,11 +27,11 @@ def env(data):
         yield env
 
 
-def test_start_and_goal_are_frames_of_one_held_out_episode(env, data):
+def test_start_and_goal_are_frames_of_one_test_episode(env, data):
     for seed in range(5):
         observation, info = env.reset(seed=seed)
         name, start, goal = (info["recorded"][key] for key in ("episode", "start", "goal"))
-        assert is_held_out(name) and 3 <= goal - start <= 6
+        assert split_of(name) == "test" and 3 <= goal - start <= 6
         states = read_episode(data / "episodes" / name, cameras=()).states
         np.testing.assert_allclose(observation["observation"], states[start], atol=1e-5)
         np.testing.assert_allclose(observation["goal_state"], states[goal], atol=1e-5)
@@ -48,7 +48,7 @@ def test_seed_decides_which_frames(env):
 def test_what_cannot_be_is_said(data):
     with (
         gym.make("FrankaReach-v0", obs_mode="state", obj="cup") as cup,
-        pytest.raises(FileNotFoundError, match="held-out episode with the object 'cup'"),
+        pytest.raises(FileNotFoundError, match="test episode with the object 'cup'"),
     ):
         DatasetGoals(cup, data)
     with gym.make("FrankaReach-v0", obs_mode="state") as box:

@@ -10,15 +10,15 @@ from jepa_gym.training.data.starts import dataset_starts
 from jepa_gym.world_model import WorldModel
 
 
-def test_latent_episodes_start_from_held_out_frames(dataset_folder):
+def test_latent_episodes_start_from_test_frames(dataset_folder):
     starts = dataset_starts(dataset_folder, count=5)
-    arrays = Dataset.open(dataset_folder).load_arrays("held-out")
+    arrays = Dataset.open(dataset_folder).load_arrays("test")
     assert 1 <= len(starts) <= 5
     far = np.linalg.norm((starts.goal_states - starts.states)[:, :3], axis=1)
     assert (far > 0.08).all() and (far < 0.20).all()
-    held_out = arrays.states.reshape(-1, 7)
+    recorded = arrays.states.reshape(-1, 7)
     for state in starts.states:
-        assert (held_out == state).all(1).any()
+        assert (recorded == state).all(1).any()
     encoder = EncoderConfig(width=16, depth=1, heads=1, latent_dim=8, patch=8)
     config = WorldModelConfig(FrameSpec(16, 32), encoder, PredictorConfig(16, 1, 1))
     model = WorldModel(config).eval()

@@ -43,7 +43,7 @@ def joint_config(runs, **changes) -> joint.JointConfig:
 
 def check_world_model(folder, data) -> WorldModel:
     model = WorldModel.from_pretrained(folder)
-    arrays = Dataset.open(data).load_arrays("held-out")
+    arrays = Dataset.open(data).load_arrays("validation")
     latents = model.encode(torch.from_numpy(arrays.clip(0, 0, 2).copy())[None])
     states = torch.from_numpy(arrays.states[:1, :2])
     future = model.rollout(latents, states, torch.zeros(1, 3, 2, 7))
