@@ -152,9 +152,8 @@ class Dataset:
             CorruptEpisodeError: an episode is corrupt and `skip_corrupt` is off.
         """
         if split not in SPLITS:
-            raise ValueError(
-                f"`split` must be one of {list(SPLITS)}, got {split!r}.{did_you_mean(split, SPLITS)}"
-            )
+            meant = did_you_mean(split, SPLITS)
+            raise ValueError(f"`split` must be one of {SPLITS}, got {split!r}.{meant}")
         if split not in self._arrays:
             self._arrays[split] = self._load(split)
         return self._arrays[split]
