@@ -50,19 +50,19 @@ def make_vector(
     """Return `num_envs` environments `env_id`, each in a process of its own.
 
     Args:
-        env_id: a registered id, as for `gym.make`.
-        num_envs: number of processes, at least 1; as many as there are cores is fastest.
-        autoreset_mode: what follows the end of an episode. `"next_step"`: the next `step` ignores
+        env_id: A registered id, as for `gym.make`.
+        num_envs: Number of processes, at least 1; as many as there are cores is fastest.
+        autoreset_mode: What follows the end of an episode. `"next_step"`: the next `step` ignores
             the action and returns the reset's observation with reward 0. `"same_step"`: the same
             `step` returns it, and `info` carries `final_obs` and `final_info`.
-        pin_cores: keep process i on core i of those this process may use. Faster where nothing
+        pin_cores: Keep process i on core i of those this process may use. Faster where nothing
             else runs, because Linux likes to wake a process on the core of the one that wakes it,
             where another may be at work; slower where the cores are shared. Linux only.
-        kwargs: arguments of every environment, `max_episode_steps` among them.
+        kwargs: Arguments of every environment, `max_episode_steps` among them.
 
     Raises:
-        ValueError: an argument outside the allowed values, which the message names.
-        RuntimeError: a process ended before it answered.
+        ValueError: An argument outside the allowed values, which the message names.
+        RuntimeError: A process ended before it answered.
     """
     if not isinstance(num_envs, int) or num_envs < 1:
         raise ValueError(f"`num_envs` must be an int, 1 or more, got {num_envs!r}")
@@ -111,11 +111,11 @@ class FrankaVectorEnv(AsyncVectorEnv):
     were closed.
 
     Args:
-        env_fns: one function per environment that makes it.
+        env_fns: One function per environment that makes it.
         autoreset_mode: Gymnasium's mode.
 
     Raises:
-        RuntimeError: a process ended before it answered, when made and in every later call.
+        RuntimeError: A process ended before it answered, when made and in every later call.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class GalleryConfig:
         """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range, or nothing is to be written.
+            ValueError: A number is out of its range, or nothing is to be written.
         """
         if not MIN_TILE_PX <= self.tile <= MAX_TILE_PX:
             raise ValueError(f"`tile` must be {MIN_TILE_PX} to {MAX_TILE_PX} px, got {self.tile}")

@@ -52,7 +52,7 @@ class ImaginedConfig:
         """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: A number is out of its range.
         """
         if self.columns < 2:
             raise ValueError(f"`columns` must be at least 2, got {self.columns}")
@@ -62,7 +62,7 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
     """Play the episode; return its frames (Y, X, 3) uint8, simulated and imagined.
 
     Raises:
-        FileNotFoundError: the checkpoint has no decoder.
+        FileNotFoundError: The checkpoint has no decoder.
     """
     model = WorldModel.from_pretrained(config.checkpoint)
     decoder = own_decoder(model)

@@ -42,8 +42,8 @@ class Arm:
     """Command the arm of one `MjData`.
 
     Args:
-        model: the compiled scene.
-        data: the simulation that is commanded.
+        model: The compiled scene.
+        data: The simulation that is commanded.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:

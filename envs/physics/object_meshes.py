@@ -34,14 +34,14 @@ def add_robosuite_mesh(
     """Add robosuite's object mesh to `body`, centred, with its own texture coordinates.
 
     Args:
-        spec: the scene; gets mesh, texture and material.
-        body: gets one visible geom.
-        mesh: name in robosuite's `objects/meshes`, without ending.
-        texture: name in robosuite's `textures`, without ending.
-        size_m: extents along x, y, z in metres to which the mesh is scaled.
+        spec: The scene; gets mesh, texture and material.
+        body: Gets one visible geom.
+        mesh: Name in robosuite's `objects/meshes`, without ending.
+        texture: Name in robosuite's `textures`, without ending.
+        size_m: Extents along x, y, z in metres to which the mesh is scaled.
 
     Raises:
-        FileNotFoundError: the installed robosuite lacks one of the files.
+        FileNotFoundError: The installed robosuite lacks one of the files.
     """
     path = _asset(f"objects/meshes/{mesh}.msh")
     # MuJoCo's own mesh format: four counts, then the vertices
@@ -88,7 +88,7 @@ def turned(profile: Sequence[tuple[float, float]]) -> Mesh:
     """Return a shape turned about the z axis.
 
     Args:
-        profile: points (radius, height) in metres, from the middle of the outside's foot over the
+        profile: Points (radius, height) in metres, from the middle of the outside's foot over the
             rim to the middle of the inside; 0 only as the first and the last radius.
     """
     points = np.asarray(profile, np.float64)

@@ -31,8 +31,8 @@ def assets_folder() -> Path:
     """Return robosuite's `models/assets` folder.
 
     Raises:
-        ImportError: robosuite is not installed.
-        FileNotFoundError: the installed robosuite has no Panda model.
+        ImportError: If robosuite is not installed.
+        FileNotFoundError: The installed robosuite has no Panda model.
     """
     spec = importlib.util.find_spec("robosuite")
     if spec is None or not spec.submodule_search_locations:

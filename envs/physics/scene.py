@@ -245,11 +245,11 @@ def scene_model(obj: str, kind: str = "plain") -> mujoco.MjModel:
     Treat the result as read-only: all environments of the process copy it.
 
     Args:
-        obj: object of the catalogue.
-        kind: one of `SCENE_KINDS`; a plain scene spends nothing on what variations need.
+        obj: Object of the catalogue.
+        kind: One of `SCENE_KINDS`; a plain scene spends nothing on what variations need.
 
     Raises:
-        ValueError: unknown object.
+        ValueError: Unknown object.
         ImportError: MuJoCo outside the tested range, or no robosuite.
     """
     check_mujoco_version()

@@ -61,9 +61,9 @@ class Stage:
     """Model, data, arm and renderer of one environment and one kind of scene.
 
     Args:
-        obj: object of the catalogue.
-        kind: one of `SCENE_KINDS`.
-        cameras: names of the cameras that are rendered; empty for none.
+        obj: Object of the catalogue.
+        kind: One of `SCENE_KINDS`.
+        cameras: Names of the cameras that are rendered; empty for none.
         size_px: (height, width) of one picture.
     """
 
@@ -100,7 +100,7 @@ class Stage:
         """Restore a simulator state (n,).
 
         Raises:
-            ValueError: it is not finite or belongs to another scene.
+            ValueError: It is not finite or belongs to another scene.
         """
         size = mujoco.mj_stateSize(self.model, _STATE_KIND)
         if np.shape(physics) != (size,) or not np.isfinite(physics).all():

@@ -14,9 +14,9 @@ class CameraSpec:
 
     Attributes:
         position: (x, y, z) m, base frame.
-        target: the point it looks at, (x, y, z) m; variations move the camera about it.
-        fovy_deg: vertical field of view.
-        aspect: width / height of the field of view; None: that of the picture (square pixels).
+        target: The point it looks at, (x, y, z) m; variations move the camera about it.
+        fovy_deg: Vertical field of view.
+        aspect: Width / height of the field of view; None: that of the picture (square pixels).
     """
 
     position: tuple[float, float, float]
@@ -67,10 +67,10 @@ def moved_camera(
     """Return position (3,) m and quaternion (4,) of a camera moved on a sphere about its target.
 
     Args:
-        camera: the camera at its default place.
-        azimuth_deg: degrees to turn about the vertical axis, counter-clockwise from above.
-        elevation_deg: degrees to rise.
-        distance: factor on the distance to the target.
+        camera: The camera at its default place.
+        azimuth_deg: Degrees to turn about the vertical axis, counter-clockwise from above.
+        elevation_deg: Degrees to rise.
+        distance: Factor on the distance to the target.
     """
     offset = np.subtract(camera.position, camera.target)
     radius = float(np.linalg.norm(offset))

@@ -61,7 +61,7 @@ class SharedContext:
         """Direct the thread's OpenGL calls to this context; the one before is restored at the end.
 
         Raises:
-            RuntimeError: called in a forked copy of the process that made the context.
+            RuntimeError: Called in a forked copy of the process that made the context.
         """
         if not self.usable:
             raise RuntimeError(
@@ -120,7 +120,7 @@ def shared_context() -> SharedContext:
     """Return the process's context, made at the first call.
 
     Raises:
-        RuntimeError: no usable OpenGL library; the message names the packages to install.
+        RuntimeError: No usable OpenGL library; the message names the packages to install.
     """
     with _lock:
         if not _contexts or not _contexts[-1].usable:

@@ -43,7 +43,7 @@ def parse_size(image_size: int | tuple[int, int] | list[int]) -> tuple[int, int]
     """Return (height, width) in pixels of one camera's picture; an int stands for a square.
 
     Raises:
-        ValueError: not one or two ints in [16, 1024].
+        ValueError: Not one or two ints in [16, 1024].
     """
     values = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     try:
@@ -69,14 +69,14 @@ class FrameRenderer:
     when you change a geom's size.
 
     Args:
-        model: the compiled scene. Colours, poses and lights may change at any time; after a change
+        model: The compiled scene. Colours, poses and lights may change at any time; after a change
             of mesh vertices call `upload_mesh`.
-        cameras: names, tiled from left to right.
+        cameras: Names, tiled from left to right.
         size_px: (height, width) of one camera's picture, each 16 to 1024.
 
     Raises:
-        ValueError: bad size.
-        RuntimeError: no usable OpenGL library; the message names the packages to install.
+        ValueError: Bad size.
+        RuntimeError: No usable OpenGL library; the message names the packages to install.
     """
 
     def __init__(
@@ -155,9 +155,9 @@ class FrameRenderer:
         Each is drawn at the buffer's origin: elsewhere rounding moves a few pixels' edges.
 
         Args:
-            data: the state.
+            data: The state.
             picture: (height, width, ...) scratch memory for one camera.
-            read: what `mjr_readPixels` is to fill, (colours, depth), one of them `picture`.
+            read: What `mjr_readPixels` is to fill, (colours, depth), one of them `picture`.
         """
         shape = (self.height, len(self._cameras), self.width, *picture.shape[2:])
         frame = np.empty(shape, picture.dtype)

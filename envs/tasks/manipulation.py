@@ -61,7 +61,7 @@ class ObjectTaskEnv(FrankaEnv):
         """Put the open hand at the grasp point and let the simulator close it on the object.
 
         Raises:
-            GoalError: the fingers do not hold the object afterwards.
+            GoalError: The fingers do not hold the object afterwards.
         """
         self.place_arm(self.grasp_point())
         self.arm.grip(1.0)
@@ -78,7 +78,7 @@ class ObjectTaskEnv(FrankaEnv):
         The object keeps its place in the hand, and both settle.
 
         Raises:
-            GoalError: the arm cannot reach the position.
+            GoalError: The arm cannot reach the position.
         """
         data = self.data
         hand = data.site("grip")

@@ -47,7 +47,7 @@ def sample_clear_places(
     """Return `count` places (2,) on the table, 12 cm clear of `taken` and of each other.
 
     Raises:
-        RuntimeError: there is no room.
+        RuntimeError: There is no room.
     """
     places: list[np.ndarray] = []
     for _ in range(count):

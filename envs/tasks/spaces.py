@@ -22,7 +22,7 @@ def observation_space(frame: tuple[int, int] | None, depth: bool) -> spaces.Dict
 
     Args:
         frame: (rows, columns) of a picture with all its views, None without pictures.
-        depth: whether depth is observed too.
+        depth: Whether depth is observed too.
     """
     high = np.array([REACH_M] * 3 + [np.pi] * 3 + [1.0], np.float32)
     low = -high * np.array([1, 1, 1, 1, 1, 1, 0], np.float32)
@@ -46,12 +46,12 @@ def checked_action(action: np.ndarray, space: spaces.Box, clip: bool) -> np.ndar
     """Return an action (7,) float64 within the bounds.
 
     Args:
-        action: what the user gave.
-        space: the bounds.
-        clip: clip to the bounds instead of raising.
+        action: What the user gave.
+        space: The bounds.
+        clip: Clip to the bounds instead of raising.
 
     Raises:
-        ValueError: wrong shape, not finite, or out of bounds.
+        ValueError: Wrong shape, not finite, or out of bounds.
     """
     action = np.asarray(action, dtype=np.float64)
     if action.shape != (7,):
