@@ -17,9 +17,10 @@ from typing import Any, Literal
 import gymnasium as gym
 import tyro
 
+from jepa_gym import TASKS
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.intervals import wilson
-from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, TASKS, BenchmarkError, run_jobs
+from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, BenchmarkError, run_jobs
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.variations import split_objects
 

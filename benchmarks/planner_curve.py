@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import tyro
 
+from jepa_gym import TASKS
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.intervals import wilson
 from jepa_gym.benchmarks.reach_grasp import environment_arguments
 from jepa_gym.benchmarks.runner import (
     HELD_OUT_SEEDS,
-    TASKS,
     BenchmarkError,
     environment,
     run_jobs,

@@ -22,6 +22,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
+from jepa_gym import TASKS
 from jepa_gym.agents import MPC_PREFIX, make_agent
 from jepa_gym.agents.planners import PLANNERS, make_planner
 
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEEDS = 1_000_000
 """First environment seed of the benchmarks; training data comes from the seeds below it."""
-TASKS = {
-    "reach": "FrankaReach-v0",
-    "grasp": "FrankaGrasp-v0",
-    "reach-with-object": "FrankaReachWithObject-v0",
-    "pick-place": "FrankaPickPlace-v0",
-}
-"""Names of the tasks in tables -> environment ids."""
 AGENTS = ("random", "scripted", "sac", *(f"{MPC_PREFIX}{planner}" for planner in PLANNERS))
 """Who can act: `make_cell_agent`."""
 GRIPPER_WEIGHT = 1.0
@@ -235,8 +229,6 @@ def _one_thread() -> None:
 @functools.cache
 def environment(task: str, obj: str, env_kwargs: str) -> gym.Env:
     """Return this process's environment of a task and an object; `env_kwargs` are JSON."""
-    import jepa_gym  # noqa: F401  (registers the environments)
-
     return gym.make(TASKS[task], obj=obj, **json.loads(env_kwargs))
 
 

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 from gymnasium.envs.registration import register
+
+from jepa_gym.names import did_you_mean
 
 if TYPE_CHECKING:
     from jepa_gym.world_model import WorldModel
 
-__all__ = ["WorldModel", "__version__"]
+__all__ = ["TASKS", "WorldModel", "__version__", "make_env"]
 __version__ = "0.1.0"
+
+TASKS: dict[str, str] = {}
+"""Short names of the tasks, as in tables and on command lines -> environment ids."""
 
 register(
     id="JEPALatent-v0",
@@ -25,18 +31,43 @@ register(
     vector_entry_point="jepa_gym.latent.vector_env:JEPALatentVectorEnv",
     max_episode_steps=10,
 )
-for _id, _module, _class, _horizon in (
-    ("FrankaReach-v0", "reach", "FrankaReachEnv", 10),
-    ("FrankaGrasp-v0", "grasp", "FrankaGraspEnv", 12),
-    ("FrankaReachWithObject-v0", "reach_with_object", "FrankaReachWithObjectEnv", 10),
-    ("FrankaPickPlace-v0", "pick_place", "FrankaPickPlaceEnv", 18),
+for _task, _name, _horizon in (
+    ("reach", "FrankaReach", 10),
+    ("grasp", "FrankaGrasp", 12),
+    ("reach-with-object", "FrankaReachWithObject", 10),
+    ("pick-place", "FrankaPickPlace", 18),
 ):
+    TASKS[_task] = f"{_name}-v0"
     register(
-        id=_id,
-        entry_point=f"jepa_gym.envs.tasks.{_module}:{_class}",
-        vector_entry_point=f"jepa_gym.envs.vector:{_id}",
+        id=TASKS[_task],
+        entry_point=f"jepa_gym.envs.tasks.{_task.replace('-', '_')}:{_name}Env",
+        vector_entry_point=f"jepa_gym.envs.vector:{TASKS[_task]}",
         max_episode_steps=_horizon,
     )
+
+
+def make_env(model: WorldModel, task: str, **kwargs: Any) -> gym.Env:
+    """Make the real environment that a world model expects.
+
+    It shows what the model was trained on: views, size of the picture, length of a step, bound of a
+    move, and the convention of its states (`FrameSpec.env_kwargs`).
+
+    Args:
+        model: The world model that is to act or to watch.
+        task: A short name of `TASKS`, such as `"reach"`, or the id of an environment.
+        **kwargs: More arguments of `gym.make`, such as `obj="cup"`; they come before the model's.
+
+    Raises:
+        ValueError: There is no such task.
+    """
+    env_id = TASKS.get(task, task)
+    if env_id not in gym.registry:
+        known = (*TASKS, *TASKS.values())
+        raise ValueError(
+            f"`task` must be one of {known} or a registered id, got {task!r}."
+            + did_you_mean(task, known)
+        )
+    return gym.make(env_id, **(model.config.frame.env_kwargs() | kwargs))
 
 
 def __getattr__(name: str) -> Any:

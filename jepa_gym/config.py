@@ -15,6 +15,9 @@ MAX_GRIPPER_CHANGE = 1.0
 
 ENCODER_KINDS = ("conv", "vit", "hf")
 ROPE_KINDS = ("interleaved", "v2")
+STATE_CONVENTIONS = ("hand", "droid")
+"""What a state is the pose of: the point between the fingertips, or as in DROID the arm's flange
+(roll near +-pi where the hand points down)."""
 
 
 _ADDED = {"added": True}
@@ -48,12 +51,19 @@ class FrameSpec:
     """Time between two frames, seconds."""
     max_move_m: float = 0.075
     """Bound of one action's translation along each axis, metres."""
+    state_convention: str = field(default="hand", metadata=_ADDED)
+    """What the states are the pose of, one of `STATE_CONVENTIONS`."""
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "step_s", "max_move_m"):
             value = getattr(self, name)
             _require(value > 0, f"`frame.{name}` must be positive, got {value}")
         _require(len(self.cameras) > 0, "`frame.cameras` must name at least one camera")
+        _require(
+            self.state_convention in STATE_CONVENTIONS,
+            f"`frame.state_convention` must be one of {STATE_CONVENTIONS}, "
+            f"got {self.state_convention!r}",
+        )
 
     def env_kwargs(self) -> dict[str, Any]:
         """Return the arguments of `gym.make` that make a Franka environment show such frames."""
@@ -62,6 +72,7 @@ class FrameSpec:
             "image_size": (self.height, self.width // len(self.cameras)),
             "step_s": self.step_s,
             "max_move_m": self.max_move_m,
+            "state_convention": self.state_convention,
         }
 
 

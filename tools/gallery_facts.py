@@ -15,9 +15,9 @@ from jepa_gym.envs.tasks.base import FrankaEnv
 
 
 @functools.cache
-def task(env_id: str) -> Any:
-    """Return an environment to read from, one for each id; nothing is rendered."""
-    with gym.make(env_id, obs_mode="state") as env:
+def task(env_id: str, protocol: str = "published") -> Any:
+    """Return an environment to read from, one for each id and protocol; nothing is rendered."""
+    with gym.make(env_id, obs_mode="state", protocol=protocol) as env:
         return env.unwrapped
 
 
@@ -49,11 +49,13 @@ def positions(env: Any) -> str:
     return found[0]
 
 
-def subgoals(env: Any) -> list[str]:
-    """Return the expert's sub-goals with the steps for which each is shown."""
-    schedule = env.goal_schedule
+def subgoals(env_id: str, protocol: str) -> str:
+    """Return what a protocol shows of the expert's goal, and for how many steps."""
+    schedule = task(env_id, protocol).goal_schedule
     pairs = zip(schedule.names, schedule.steps, strict=True)
-    return [f"{name} ({f'{steps} steps' if steps else 'until the end'})" for name, steps in pairs]
+    return ", ".join(
+        f"{name} ({f'{steps} steps' if steps else 'until the end'})" for name, steps in pairs
+    )
 
 
 def reasons(kind: type) -> list[str]:

@@ -19,6 +19,7 @@ from jepa_gym.envs.physics import objects, scene
 from jepa_gym.envs.pictures import cameras, rendering
 from jepa_gym.envs.pictures.textures import TEXTURES
 from jepa_gym.envs.tasks import base, options
+from jepa_gym.envs.tasks.arguments import PROTOCOLS
 from jepa_gym.envs.tasks.schedule import GoalSchedule
 from jepa_gym.envs.variations import Choices, Ranges, Variation
 
@@ -68,8 +69,8 @@ def _start(pictures: dict) -> list[str]:
         env = task(env_id)
         link = f"[`{env_id}`](#{env_id.lower()})"
         horizon = gym.spec(env_id).max_episode_steps
-        rows.append([link, horizon, success(env), positions(env), ", ".join(subgoals(env))])
-    heads = ["id", "steps", "success at the end of the episode", "task positions", "sub-goals"]
+        rows.append([link, horizon, success(env), positions(env), subgoals(env_id, PROTOCOLS[0])])
+    heads = ["id", "steps", "success at the end of the episode", "task positions", "goal images"]
     return [
         "## Start",
         table(heads, rows),
@@ -94,7 +95,7 @@ def _tasks(pictures: dict) -> list[str]:
                 ["", ""],
                 [
                     ["horizon", f"{gym.spec(env_id).max_episode_steps} steps"],
-                    ["sub-goals of the expert", ", ".join(subgoals(env))],
+                    *([f"`protocol={name!r}`", subgoals(env_id, name)] for name in PROTOCOLS),
                     ["reset options of its own", own],
                     ['`info["failure"]`', f"None, {listed}"],
                 ],
@@ -134,7 +135,8 @@ def _goals(pictures: dict) -> list[str]:
         'demonstration, `goal_source="random"` shows one random reachable state that is a success '
         "of the task, and the reset option `recorded` takes start and goal from a recorded "
         "episode. Every goal is checked: what it shows is a success of the task. "
-        "The pictures stand with each task.",
+        "The pictures stand with each task; which of them are shown is the protocol's choice, and "
+        '`info["goal_shown"]` of a reset names it.',
         snippet("recorded"),
         "### Schedules",
         *paragraphs(text_of(GoalSchedule)),
@@ -173,10 +175,9 @@ def _droid(pictures: dict) -> list[str]:
     rows = [[f"`{name}`", f"`{value!r}`"] for name, value in droid.DROID_VIEW.items()]
     return [
         "## DROID view",
-        *paragraphs((inspect.getdoc(droid) or "").split("::")[0].rpartition(" `make_droid`")[0]),
+        *paragraphs(inspect.getdoc(droid) or ""),
         "`make_droid` takes the arguments of `gym.make` on top of these:",
         table(["argument", "value"], rows),
-        *paragraphs(text_of(droid.DroidConvention)),
         *pictures["droid"].values(),
         snippet("droid"),
     ]

@@ -86,7 +86,7 @@ def sheets() -> list[Sheet]:
         Sheet("tasks", "tasks", "Start and goal image of every task, side by side.", _draw_tasks)
     ]
     for env_id in task_ids():
-        goals = f"Goal images of {env_id}: the expert's sub-goals, random and recorded goals."
+        goals = f"Goal images of {env_id}: the suite's sub-goals, random and recorded goals."
         film = f"The scripted expert's episode in {env_id}, step by step, and its goal image."
         draw_goals = functools.partial(_draw_goals, env_id)
         draw_film = functools.partial(_draw_film, env_id)
@@ -148,7 +148,7 @@ def _draw_tasks(tile: int) -> Tiles:
 
 
 def _draw_goals(env_id: str, tile: int) -> Tiles:
-    with gym.make(env_id, obj=OBJECT, image_size=tile) as env:
+    with gym.make(env_id, obj=OBJECT, image_size=tile, protocol="suite") as env:
         env.reset(seed=SEED)
         schedule = env.unwrapped.goal_schedule
         goals = zip(schedule.names, env.unwrapped.subgoals, strict=True)

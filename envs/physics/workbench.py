@@ -11,11 +11,7 @@ from jepa_gym.envs.physics.stage import Stage
 from jepa_gym.envs.pictures.rendering import FrameRenderer
 from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.sampling import sample_clear_places
-from jepa_gym.envs.tasks.spaces import MAX_TURN_RAD
 from jepa_gym.envs.variations import Variation
-
-STRAIGHT_RAD = 0.03
-"""Turn of the hand that an expert does not mind."""
 
 
 class Workbench:
@@ -30,8 +26,6 @@ class Workbench:
         image_size: (height, width) of one camera's picture.
         renders: whether pictures are wanted at all.
     """
-
-    max_move_m: float
 
     def __init__(
         self, obj: str, cameras: tuple[str, ...], image_size: tuple[int, int], *, renders: bool
@@ -104,19 +98,6 @@ class Workbench:
                 f"{error * 100:.1f} cm away. Choose a point inside the workspace "
                 f"{WORKSPACE_LOW_M} to {WORKSPACE_HIGH_M} m."
             )
-
-    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
-        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
-
-        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
-        """
-        action = np.zeros(7, np.float32)
-        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
-        turn = self.arm.state()[3:6]
-        if np.abs(turn).max() > STRAIGHT_RAD:
-            action[3:6] = np.clip(-turn, -MAX_TURN_RAD, MAX_TURN_RAD)
-        action[6] = closing
-        return action
 
     def place_distractors(self, taken: list[np.ndarray], rng: np.random.Generator) -> None:
         """Stand the variation's distractors on the table, those without a place at a drawn one.

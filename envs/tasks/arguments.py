@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.variations import SPLITS, split_objects
 
 OBS_MODES = ("both", "pixels", "state")
 GOAL_SOURCES = ("expert", "random")
+PROTOCOLS = ("published", "suite", "one")
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "obs_mode": OBS_MODES,
     "goal_source": GOAL_SOURCES,
+    "protocol": PROTOCOLS,
+    "state_convention": STATE_CONVENTIONS,
     "split": (None, *SPLITS),
     "render_mode": (None, "rgb_array"),
 }

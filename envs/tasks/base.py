@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
+from jepa_gym.envs.droid import flange_action, hand_action, to_droid
 from jepa_gym.envs.physics.arm import FINGER_TRAVEL_M
 from jepa_gym.envs.physics.scene import HOME
 from jepa_gym.envs.physics.workbench import Workbench
@@ -18,16 +19,23 @@ from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.tasks.options import parse_options
 from jepa_gym.envs.tasks.schedule import GoalSchedule
-from jepa_gym.envs.tasks.spaces import action_space, checked_action, observation_space
+from jepa_gym.envs.tasks.spaces import (
+    MAX_TURN_RAD,
+    action_space,
+    checked_action,
+    observation_space,
+)
 from jepa_gym.envs.variations import Variation, sample_variation
 
 GOAL_ATTEMPTS = 20
+STRAIGHT_RAD = 0.03
+"""Turn of the hand that an expert does not mind."""
 COMMON_OPTIONS = ("variation", "recorded", "start_position", "object_position")
 
 
 @dataclass(frozen=True)
 class SubGoal:
-    """A goal image and the state (7,) it shows."""
+    """A goal image and the hand's state (7,) that it shows."""
 
     state: np.ndarray
     pixels: np.ndarray | None
@@ -39,6 +47,11 @@ class GoalError(RuntimeError):
 
 class FrankaEnv(Workbench, gym.Env, EzPickle):
     """A Franka Panda at a table with one object: image goals, strict success, blocking moves.
+
+    ## Protocol
+    What the goal images are. `protocol="published"` (V-JEPA 2, section 4.2): one image of the final
+    state, for pick-and-place three sub-goal images by time. `"suite"`: the task's own sub-goals,
+    among them four for grasping. `"one"`: one image of the final state for every task.
 
     ## Action space
     `Box(7,)` float32, physical units: dx dy dz (m, base frame, +-`max_move_m`), rotation in the
@@ -61,7 +74,8 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
     `failure` (None, or why it is no success: "not reached", "not grasped", "dropped", "toppled",
     "not released", "out of reach"), `distance_m`, `subgoal` (index), `elapsed_s`; after a step also
     `ik_error_m` (how far the commanded pose lies beyond the arm's reach) and `reward_sparse`; after
-    a reset `variation`, everything that makes this episode look as it does.
+    a reset `variation`, everything that makes this episode look as it does, `protocol`, and
+    `goal_shown`: what the episode shows of its goal (`"image"`, `"image x3 by time"`, ...).
 
     ## Reset options
     `variation` (a `Variation`, or a dict of its factors, on top of what is drawn), `recorded`
@@ -80,9 +94,12 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         variation: factors of `Variation` that hold in every episode.
         goal_source: `"expert"` (sub-goals of a simulated demonstration) or `"random"` (one image of
             a random reachable state that is a success).
+        protocol: `"published"`, `"suite"` or `"one"`, which goal images are shown.
         goal_schedule: `"time"` or `"progress"`, when the next sub-goal is shown (`GoalSchedule`).
         step_s: simulated seconds of one step.
         max_move_m: largest move per axis and step.
+        state_convention: `"hand"` (states are of the point between the fingertips), or `"droid"`
+            (of the flange, as in DROID; actions move it, too; see `jepa_gym.envs.droid`).
         clip_actions: clip actions to the bounds instead of raising.
         render_mode: None or `"rgb_array"`.
 
@@ -93,7 +110,9 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
     SCHEDULE: dict[str, int] = {"goal": 0}
-    """Sub-goals of a demonstration -> steps for which each is shown (0: until the end)."""
+    """The suite's sub-goals of a demonstration -> steps for which each is shown (0: to the end)."""
+    PUBLISHED: dict[str, int] | None = None
+    """The same as published; None: one image of the final state."""
     OPTIONS: tuple[str, ...] = ()
     """Reset options beside those of every task."""
 
@@ -107,19 +126,22 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         split: str | None = None,
         variation: Mapping[str, Any] | None = None,
         goal_source: str = "expert",
+        protocol: str = "published",
         goal_schedule: str = "time",
         step_s: float = 0.25,
         max_move_m: float = 0.075,
+        state_convention: str = "hand",
         clip_actions: bool = False,
         render_mode: str | None = None,
     ) -> None:
         EzPickle.__init__(
-            self, obj, obs_mode, camera, image_size, depth, split, variation, goal_source,
-            goal_schedule, step_s, max_move_m, clip_actions, render_mode,
+            self, obj, obs_mode, camera, image_size, depth, split, variation, goal_source, protocol,
+            goal_schedule, step_s, max_move_m, state_convention, clip_actions, render_mode,
         )  # fmt: skip
         check_choices(
-            obs_mode=obs_mode, goal_source=goal_source, split=split, render_mode=render_mode
-        )
+            obs_mode=obs_mode, goal_source=goal_source, protocol=protocol, split=split,
+            state_convention=state_convention, render_mode=render_mode,
+        )  # fmt: skip
         check_range("step_s", step_s, 0.05, 5.0, "seconds")
         check_range("max_move_m", max_move_m, 0.005, 0.2, "metres")
         if depth and obs_mode == "state":
@@ -130,11 +152,14 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         Workbench.__init__(self, obj, views, size, renders=self.renders)
         self._fixed = dict(variation or {})
         self.use(Variation().replaced(self._fixed))
-        self.split, self.goal_source = split, goal_source
+        self.split, self.goal_source, self.protocol = split, goal_source, protocol
+        self.state_convention = state_convention
         self.step_s, self.max_move_m = float(step_s), float(max_move_m)
         self.clip_actions = clip_actions
-        names = self.SCHEDULE if goal_source == "expert" else {"goal": 0}
-        self._schedule = GoalSchedule(tuple(names), tuple(names.values()), goal_schedule)
+        shown = self.SCHEDULE if protocol == "suite" else self.PUBLISHED
+        if shown is None or protocol == "one" or goal_source == "random":
+            shown = {list(self.SCHEDULE)[-1]: 0}
+        self._schedule = GoalSchedule(tuple(shown), tuple(shown.values()), goal_schedule)
         self.goal_schedule = self._schedule
         self.metadata = self.metadata | {"render_fps": 1 / self.step_s}
         self.action_space = action_space(self.max_move_m)
@@ -158,10 +183,10 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         """Place object and arm for a new episode, drawing from `self.np_random`."""
         raise NotImplementedError
 
-    def make_goal(self) -> list[SubGoal]:
-        """Return a sub-goal for each entry of `self.goal_schedule`.
+    def make_goal(self) -> Iterator[str]:
+        """Simulate a demonstration; yield each name of `SCHEDULE` while its state is there.
 
-        Starts from the episode's start and leaves the simulation in the goal's state; the start is
+        Starts from the episode's start; the last name is yielded in the goal's state. The start is
         restored afterwards.
 
         Raises:
@@ -216,6 +241,7 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
                     raise
         observation, info = self._observation(), self._info()
         info["variation"] = self.variation.to_dict()
+        info |= {"protocol": self.protocol, "goal_shown": self.goal_schedule.shown}
         return observation, info
 
     def step(self, action: np.ndarray):
@@ -226,9 +252,10 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         """
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
-        self.ik_error_m = self.arm.move(
-            checked_action(action, self.action_space, self.clip_actions), self.step_s
-        )
+        action = checked_action(action, self.action_space, self.clip_actions)
+        if self.state_convention == "droid":
+            action = hand_action(action, self.arm.state())
+        self.ik_error_m = self.arm.move(action, self.step_s)
         self._steps += 1
         subgoal = self.subgoals[self._subgoal]
         self._subgoal = self.goal_schedule.advance(
@@ -294,6 +321,21 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         pixels = self.frame() if self.obs_mode != "state" else None
         return SubGoal(self.arm.state().astype(np.float32), pixels)
 
+    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
+        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
+
+        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
+        """
+        action = np.zeros(7, np.float32)
+        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
+        state = self.arm.state()
+        if np.abs(state[3:6]).max() > STRAIGHT_RAD:
+            action[3:6] = np.clip(-state[3:6], -MAX_TURN_RAD, MAX_TURN_RAD)
+        action[6] = closing
+        if self.state_convention == "droid":
+            action[:3] = flange_action(action, state)[:3].clip(-self.max_move_m, self.max_move_m)
+        return action
+
     def keep_clear(self) -> list[np.ndarray]:
         """Return the places (2,) in metres where no distractor may stand."""
         return [self.object_position()[:2], self.arm.state()[:2]]
@@ -310,7 +352,8 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
             subgoals = [self.subgoal_now()]
             start["schedule"] = GoalSchedule(("goal",), (0,), self.goal_schedule.mode)
         else:
-            subgoals = self.make_goal()
+            names = self.goal_schedule.names
+            subgoals = [self.subgoal_now() for name in self.make_goal() if name in names]
         self._goal = np.asarray(self.desired_goal(), np.float32)
         self.held_once |= self.object_held()
         failure = self.task_info()["failure"]
@@ -351,18 +394,22 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
 
     def _observation(self) -> dict[str, np.ndarray]:
         observation = {
-            "observation": self.arm.state().astype(np.float32),
+            "observation": self._observed(self.arm.state()),
             "achieved_goal": self.achieved_goal().astype(np.float32),
             "desired_goal": self._goal.copy(),
         }
         if self.obs_mode != "state":
             subgoal = self.subgoals[self._subgoal]
-            observation["goal_state"] = subgoal.state.copy()
+            observation["goal_state"] = self._observed(subgoal.state)
             observation["pixels"] = self.frame()
             observation["goal_pixels"] = subgoal.pixels.copy()
             if self.depth:
                 observation["depth"] = self.depth_frame()
         return observation
+
+    def _observed(self, state: np.ndarray) -> np.ndarray:
+        """Return a state (7,) of the hand in the environment's convention, a new float32 array."""
+        return to_droid(state) if self.state_convention == "droid" else state.astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         self.held_once = self.held_once or self.object_held()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jepa_gym.envs.tasks.base import SubGoal
 from jepa_gym.envs.tasks.manipulation import GRIP_S, HOVER_M, ObjectTaskEnv
 from jepa_gym.envs.tasks.reach import SUCCESS_M, distance_reward
 from jepa_gym.envs.tasks.sampling import OBJECT_HIGH_M, OBJECT_LOW_M, sample_object_place
@@ -32,7 +32,7 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
     option is `goal_place` (2,) m. See `FrankaEnv` for spaces and arguments; horizon 18 steps.
     """
 
-    SCHEDULE = {"grasped": 4, "near": 10, "placed": 4}
+    SCHEDULE = PUBLISHED = {"grasped": 4, "near": 10, "placed": 4}
     OPTIONS = ("goal_place",)
 
     def sample_task(self) -> None:
@@ -50,20 +50,19 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
             start = self.grasp_point() + self.np_random.uniform(*START_OFFSET_M)
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
-    def make_goal(self) -> list[SubGoal]:
-        """Simulate the grasp, the way and the release; return the sub-goals on the way."""
+    def make_goal(self) -> Iterator[str]:
+        """Simulate the grasp, the way and the release; after it, random goals move the hand."""
         self.simulate_grasp()
-        subgoals = [self.subgoal_now()]
+        yield "grasped"
         if self.goal_source == "expert":
             self.carry(self._hand_at_target() + [0, 0, HOVER_M])
-            subgoals.append(self.subgoal_now())
+            yield "near"
         self.carry(self._hand_at_target())
         self.arm.grip(0.0)
         self.arm.settle(GRIP_S)
         if self.goal_source == "random":
             self.place_arm(self.arm.state()[:3] + self.np_random.uniform(*START_OFFSET_M))
-            return [self.subgoal_now()]
-        return [*subgoals, self.subgoal_now()]
+        yield "placed"
 
     def achieved_goal(self) -> np.ndarray:
         """Return the object's centre (3,) in metres."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
-from jepa_gym.envs.tasks.base import FrankaEnv, SubGoal
+from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_hand_position, sample_object_place
 
@@ -42,8 +43,8 @@ class FrankaReachEnv(FrankaEnv):
         self._target = goal
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
-    def make_goal(self) -> list[SubGoal]:
-        """Return the picture of the arm at the goal.
+    def make_goal(self) -> Iterator[str]:
+        """Put the arm at the goal.
 
         With random goals also the gripper's opening and the hand's yaw are drawn.
         """
@@ -52,7 +53,7 @@ class FrankaReachEnv(FrankaEnv):
             closedness = float(self.np_random.random())
             yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
         self.place_arm(self._target, closedness, yaw)
-        return [self.subgoal_now()]
+        yield "goal"
 
     def achieved_goal(self) -> np.ndarray:
         """Return the end-effector's position (3,) in metres."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
-from jepa_gym.envs.tasks.base import SubGoal
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.reach import START_DISTANCE_M, SUCCESS_M, distance_reward
@@ -42,8 +42,8 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
         self.simulate_grasp()
         self.carry(start)
 
-    def make_goal(self) -> list[SubGoal]:
-        """Return the picture of the hand at the goal with the object in it.
+    def make_goal(self) -> Iterator[str]:
+        """Carry the object to the goal.
 
         With random goals also the hand's yaw is drawn.
         """
@@ -51,7 +51,7 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
         if self.goal_source == "random":
             yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
         self.carry(self._target, yaw)
-        return [self.subgoal_now()]
+        yield "goal"
 
     def achieved_goal(self) -> np.ndarray:
         """Return the object's centre (3,) in metres."""

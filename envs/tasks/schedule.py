@@ -47,6 +47,11 @@ class GoalSchedule:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def shown(self) -> str:
+        """What is shown, in the words of the tables: `image`, `image x3 by time`, ..."""
+        return "image" if len(self) == 1 else f"image x{len(self)} by {self.mode}"
+
     def advance(self, index: int, steps_done: int, state: np.ndarray, goal: np.ndarray) -> int:
         """Return the sub-goal that is shown next.
 

@@ -168,7 +168,9 @@ def _config(sizes: dict[str, Any], head: dict[str, Any]) -> WorldModelConfig:
             "jepa_gym.checkpoint.published.load(path, 'encoder')"
         )
     return WorldModelConfig(
-        frame=FrameSpec(IMAGE_SIZE, IMAGE_SIZE, ("droid",), step_s=STEP_S),
+        frame=FrameSpec(
+            IMAGE_SIZE, IMAGE_SIZE, ("droid",), step_s=STEP_S, state_convention="droid"
+        ),
         encoder=EncoderConfig(
             kind="vit",
             width=sizes["embed_dim"],

@@ -38,6 +38,7 @@ def test_unknown_and_missing_keys_are_named():
         (lambda: PredictorConfig(depth=0), "at least 1"),
         (lambda: FrameSpec(step_s=0), "positive"),
         (lambda: FrameSpec(cameras=()), "at least one"),
+        (lambda: FrameSpec(state_convention="flange"), "'hand', 'droid'"),
         (lambda: WorldModelConfig(frame=FrameSpec(height=100)), "multiple"),
         (lambda: WorldModelConfig(state_std=(0.0,) * 7), "positive"),
         (lambda: WorldModelConfig(state_mean=(0.0,) * 6), "7 numbers"),

@@ -148,6 +148,8 @@ def test_clip_actions_clips(make):
         ({"split": "object", "obj": "box"}, "has the objects"),
         ({"goal_source": "dataset"}, "'expert', 'random'"),
         ({"goal_schedule": "steps"}, "'time', 'progress'"),
+        ({"protocol": "four"}, "'published', 'suite', 'one'"),
+        ({"state_convention": "flange"}, "'hand', 'droid'"),
         ({"variation": {"colour": 1}}, "Variation key"),
         ({"depth": True, "obs_mode": "state"}, "depth"),
         ({"step_s": 0.0}, "step_s"),

@@ -62,8 +62,44 @@ def test_pick_and_place_shows_the_published_subgoals(make):
     assert np.array_equal(observation["goal_state"], placed.state)
 
 
+SHOWN = {
+    "FrankaReach-v0": ("image", "image", "image"),
+    "FrankaGrasp-v0": ("image", "image x4 by time", "image"),
+    "FrankaReachWithObject-v0": ("image", "image", "image"),
+    "FrankaPickPlace-v0": ("image x3 by time", "image x3 by time", "image"),
+}
+"""Environment -> what the protocols published, suite and one show."""
+
+
+def test_protocols_show_what_they_name_and_end_in_the_same_image(make, env_id):
+    finals, starts = [], []
+    for protocol, shown in zip((None, "suite", "one"), SHOWN[env_id], strict=True):
+        kwargs = {} if protocol is None else {"protocol": protocol}
+        env = make(env_id, obj="cup", image_size=32, **kwargs)
+        observation, info = env.reset(seed=0)
+        assert (info["protocol"], info["goal_shown"]) == (protocol or "published", shown)
+        assert shown == env.unwrapped.goal_schedule.shown
+        subgoals = env.unwrapped.subgoals
+        assert len(subgoals) == int(shown[7:8] or 1)
+        assert np.array_equal(observation["goal_pixels"], subgoals[0].pixels)
+        finals.append(subgoals[-1].pixels)
+        starts.append(observation["pixels"])
+    for pictures in (finals, starts):
+        assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
+
+
+def test_one_image_stays_until_the_end(make):
+    env = make("FrankaGrasp-v0", image_size=32)
+    first, _ = env.reset(seed=0)
+    for _ in range(12):
+        observation, *_, info = env.step(np.zeros(7, np.float32))
+        assert np.array_equal(observation["goal_pixels"], first["goal_pixels"])
+        assert info["subgoal"] == 0
+
+
 def test_progress_lets_the_expert_see_every_subgoal(make):
-    env = make("FrankaGrasp-v0", obs_mode="state", goal_schedule="progress").unwrapped
+    arguments = {"protocol": "suite", "goal_schedule": "progress"}
+    env = make("FrankaGrasp-v0", obs_mode="state", **arguments).unwrapped
     _, info = env.reset(seed=0)
     shown = [info["subgoal"]]
     for _ in range(12):
@@ -108,7 +144,7 @@ def test_random_goals_differ_from_the_experts(make):
 
 
 def test_goals_from_recorded_states(make):
-    env = make("FrankaGrasp-v0", obj="box", image_size=32).unwrapped
+    env = make("FrankaGrasp-v0", obj="box", protocol="suite", image_size=32).unwrapped
     env.reset(seed=0)
     recording = [env.get_state()["physics"]]
     for _ in range(8):
@@ -124,8 +160,8 @@ def test_goals_from_recorded_states(make):
     for _ in range(8):
         *_, info = env.step(env.expert_action())
     assert info["is_success"]
-    env.reset(seed=0)
-    assert len(env.subgoals) == 4
+    _, info = env.reset(seed=0)
+    assert len(env.subgoals) == 4 and info["goal_shown"] == "image x4 by time"
     with pytest.raises(GoalError, match="not grasped"):
         env.reset(options={"recorded": {"start": recording[1], "goal": recording[1]}})
 
