@@ -64,7 +64,7 @@ def predict(
     positions = positions.flatten(0, 1)
     positions[:, 0] = frame
     for block in predictor.predictor_blocks:
-        qkv = _linear(block.attn.qkv, block.norm1(x)).unflatten(-1, (3, block.attn.heads, -1))
+        qkv = _linear(block.attn.qkv, block.norm1(x)).unflatten(-1, (3, block.attn.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (S, heads, tokens, head_dim)
         q, k = rotate(q, positions), rotate(k, positions)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

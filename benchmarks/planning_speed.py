@@ -96,7 +96,9 @@ def published_shape(config: PlanningSpeedConfig, side: int) -> WorldModel:
     latent_dim = round(config.width * _LATENT_OVER_WIDTH)
     torch.manual_seed(config.seed)
     predictor = PredictorConfig(config.width, config.depth, config.width // 64, rope="v2")
-    encoder = EncoderConfig(width=32, depth=1, heads=1, latent_dim=latent_dim, patch=_PATCH)
+    encoder = EncoderConfig(
+        embed_dim=32, depth=1, num_heads=1, latent_dim=latent_dim, patch_size=_PATCH
+    )
     frame = FrameSpec(height=side * _PATCH, width=side * _PATCH, cameras=("left",))
     model = WorldModel(WorldModelConfig(frame=frame, encoder=encoder, predictor=predictor)).eval()
     with torch.no_grad():
@@ -217,7 +219,7 @@ def products(model: WorldModel, samples: int, horizon: int, context: int) -> lis
     The small ones of action and state tokens are left out, and so is what the candidates share.
     """
     sizes, latent_dim = model.config.predictor, model.config.encoder.latent_dim
-    width, heads, hidden = sizes.width, sizes.heads, int(sizes.width * sizes.mlp_ratio)
+    width, heads, hidden = sizes.embed_dim, sizes.num_heads, int(sizes.embed_dim * sizes.mlp_ratio)
     patches, found = model.config.num_tokens, []
     for step in range(horizon):
         if step:

@@ -24,16 +24,22 @@ _ADDED = {"added": True}
 """Marks a field that configurations written earlier do not have; they mean its default."""
 
 
+def _was(name: str) -> dict[str, str]:
+    """Mark a field that configurations written earlier have under another name."""
+    return {"was": name}
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
 
-def _check_heads(name: str, width: int, heads: int) -> None:
+def _check_heads(name: str, embed_dim: int, num_heads: int) -> None:
+    head_dim, rest = divmod(embed_dim, max(num_heads, 1))
     _require(
-        heads >= 1 and width % heads == 0 and width // heads % 2 == 0 and width // heads >= 6,
-        f"`{name}.width` must be `heads` times an even head width of at least 6, "
-        f"got width={width}, heads={heads}",
+        num_heads >= 1 and rest == 0 and head_dim % 2 == 0 and head_dim >= 6,
+        f"`{name}.embed_dim` must be `num_heads` times an even head width of at least 6, "
+        f"got embed_dim={embed_dim}, num_heads={num_heads}",
     )
 
 
@@ -82,18 +88,19 @@ class EncoderConfig:
 
     kind: str = "conv"
     """`conv` (strided convolutions, then transformer blocks), `vit` (the published one) or `hf` (a
-    frozen one of transformers, described by `jepa_gym.models.hugging_face.foreign_config`)."""
-    width: int = 192
+    frozen one of transformers, described by `jepa_gym.models.hugging_face.encoder_config`)."""
+    embed_dim: int = field(default=192, metadata=_was("width"))
     """Width of the transformer blocks."""
     depth: int = 3
     """Number of transformer blocks."""
-    heads: int = 3
+    num_heads: int = field(default=3, metadata=_was("heads"))
     """Attention heads of a block."""
     mlp_ratio: float = 4.0
-    """Hidden width of a block's MLP over `width`."""
+    """Hidden width of a block's MLP over `embed_dim`."""
     latent_dim: int = 128
-    """Channels of a latent token; only `conv` has a projection, elsewhere it must equal `width`."""
-    patch: int = 32
+    """Channels of a latent token; only `conv` has a projection, elsewhere it must equal
+    `embed_dim`."""
+    patch_size: int = field(default=32, metadata=_was("patch"))
     """Pixels per token along each axis: the patch of `vit` and `hf`, the total stride of `conv`."""
     rope: str = "interleaved"
     """Rotary embedding: `interleaved`, or `v2` for the published weights; `hf` has its own."""
@@ -113,27 +120,30 @@ class EncoderConfig:
             self.rope in ROPE_KINDS,
             f"`encoder.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
         )
-        _check_heads("encoder", self.width, self.heads)
+        _check_heads("encoder", self.embed_dim, self.num_heads)
         _require(self.depth >= 1, f"`encoder.depth` must be at least 1, got {self.depth}")
         _require(self.latent_dim >= 2, f"`encoder.latent_dim` must be >= 2, got {self.latent_dim}")
-        foreign = self.kind == "hf"
+        is_hf = self.kind == "hf"
         _require(
-            bool(self.name) == bool(self.digest) == foreign and (foreign or not self.revision),
+            bool(self.name) == bool(self.digest) == is_hf and (is_hf or not self.revision),
             "`encoder.name` and `encoder.digest` belong to kind='hf' and to no other; make that "
-            "configuration with jepa_gym.models.hugging_face.foreign_config('hf:NAME_OR_FOLDER')",
+            "configuration with jepa_gym.models.hugging_face.encoder_config('hf:NAME_OR_FOLDER')",
         )
         if self.kind != "conv":
             _require(
-                self.latent_dim == self.width,
-                f"`encoder.latent_dim` must equal `encoder.width` for kind={self.kind!r} (it has "
-                f"no output projection), got {self.latent_dim} and {self.width}",
+                self.latent_dim == self.embed_dim,
+                f"`encoder.latent_dim` must equal `encoder.embed_dim` for kind={self.kind!r} "
+                f"(it has no output projection), got {self.latent_dim} and {self.embed_dim}",
             )
-            _require(self.patch >= 1, f"`encoder.patch` must be positive, got {self.patch}")
+            _require(
+                self.patch_size >= 1,
+                f"`encoder.patch_size` must be positive, got {self.patch_size}",
+            )
         else:
             _require(
-                self.patch >= 8 and self.patch & (self.patch - 1) == 0,
-                f"`encoder.patch` must be a power of two of at least 8 for kind='conv', "
-                f"got {self.patch}",
+                self.patch_size >= 8 and self.patch_size.bit_count() == 1,
+                f"`encoder.patch_size` must be a power of two of at least 8 for kind='conv', "
+                f"got {self.patch_size}",
             )
 
 
@@ -141,14 +151,14 @@ class EncoderConfig:
 class PredictorConfig:
     """The action-conditioned predictor."""
 
-    width: int = 192
+    embed_dim: int = field(default=192, metadata=_was("width"))
     """Width of the transformer blocks."""
     depth: int = 3
     """Number of transformer blocks."""
-    heads: int = 3
+    num_heads: int = field(default=3, metadata=_was("heads"))
     """Attention heads of a block."""
     mlp_ratio: float = 4.0
-    """Hidden width of a block's MLP over `width`."""
+    """Hidden width of a block's MLP over `embed_dim`."""
     rope: str = "interleaved"
     """Rotary embedding: `interleaved`, or `v2` for the published weights."""
     use_states: bool = field(default=True, metadata=_ADDED)
@@ -159,7 +169,7 @@ class PredictorConfig:
             self.rope in ROPE_KINDS,
             f"`predictor.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
         )
-        _check_heads("predictor", self.width, self.heads)
+        _check_heads("predictor", self.embed_dim, self.num_heads)
         _require(self.depth >= 1, f"`predictor.depth` must be at least 1, got {self.depth}")
 
 
@@ -195,17 +205,18 @@ class WorldModelConfig:
         for name in ("context_frames", "train_frames"):
             value = getattr(self, name)
             _require(value >= 1, f"`{name}` must be at least 1, got {value}")
-        patch = self.encoder.patch
+        patch = self.encoder.patch_size
         _require(
             self.frame.height % patch == 0 and self.frame.width % patch == 0,
-            f"`frame` size must be a multiple of `encoder.patch`={patch}, "
+            f"`frame` size must be a multiple of `encoder.patch_size`={patch}, "
             f"got {self.frame.height}x{self.frame.width}; {_nearest(self.frame, patch)}",
         )
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens of one frame."""
-        return self.frame.height // self.encoder.patch, self.frame.width // self.encoder.patch
+        patch = self.encoder.patch_size
+        return self.frame.height // patch, self.frame.width // patch
 
     @property
     def num_tokens(self) -> int:
@@ -229,9 +240,10 @@ class WorldModelConfig:
             ValueError: When a key is unknown or missing, or a value is not allowed.
         """
         parts = {"frame": FrameSpec, "encoder": EncoderConfig, "predictor": PredictorConfig}
-        arguments = _checked(cls, values, "configuration")
+        arguments = checked_fields(cls, values, "configuration")
         for name, part in parts.items():
-            arguments[name] = part(**_checked(part, arguments[name], f"configuration's `{name}`"))
+            what = f"configuration's `{name}`"
+            arguments[name] = part(**checked_fields(part, arguments[name], what))
         return cls(**arguments)
 
 
@@ -256,10 +268,24 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _checked(cls: type, values: dict[str, Any], what: str) -> dict[str, Any]:
-    """Check that the keys of `values` are the fields of `cls`; lists become tuples."""
+def checked_fields(cls: type, values: dict[str, Any], what: str) -> dict[str, Any]:
+    """Check that the keys of a saved configuration are the fields of a class.
+
+    Args:
+        cls: The dataclass.
+        values: JSON types by name; those of an earlier version are understood.
+        what: What is read, for the message.
+
+    Returns:
+        The arguments of the class, lists made tuples.
+
+    Raises:
+        ValueError: When a key is unknown or missing.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"the {what} must be a mapping, got {type(values).__name__}")
+    earlier = {item.metadata["was"]: item.name for item in fields(cls) if "was" in item.metadata}
+    values = {earlier.get(key, key): value for key, value in values.items()}
     expected = {item.name for item in fields(cls)}
     added = {item.name for item in fields(cls) if item.metadata.get("added")}
     missing = sorted(expected - added - values.keys())

@@ -47,7 +47,7 @@ def chunk_size(model: WorldModel, horizon: int) -> int:
     """
     sizes = model.config.predictor
     kept = 2 * sizes.depth * horizon if horizon > 1 else 0
-    per_token = sizes.width * (5 + sizes.mlp_ratio + kept)
+    per_token = sizes.embed_dim * (5 + sizes.mlp_ratio + kept)
     candidate = 4 * per_token * (model.config.num_tokens + 2)
     budget = CPU_BYTES if model.state_mean.device.type == "cpu" else GPU_BYTES
     return max(1, int(budget / candidate))

@@ -18,7 +18,7 @@ from jepa_gym.checkpoint import pretrained
 from jepa_gym.checkpoint.weights import fill
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
-from jepa_gym.models.hugging_face import ForeignEncoder, checkpoint_encoder
+from jepa_gym.models.hugging_face import HuggingFaceEncoder, checkpoint_encoder
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jepa_gym.rollout import Imagination, layer_norm
 
@@ -27,15 +27,16 @@ class WorldModel(nn.Module):
     """An encoder of single frames and an action-conditioned predictor of their latents."""
 
     def __init__(self, config: WorldModelConfig, encoder_folder: Path | None = None) -> None:
-        """Create an untrained model; only a foreign encoder has its weights.
+        """Create an untrained model; only a Hugging Face encoder has its weights.
 
         Args:
             config: Sizes, frame, and the statistics that normalise states and actions.
-            encoder_folder: Where a foreign encoder's files are; by default its named source.
+            encoder_folder: Where the files of a Hugging Face encoder are; its named source by
+                default.
 
         Raises:
-            ImportError, FileNotFoundError, ValueError: When a foreign encoder cannot be read (see
-                `ForeignEncoder`).
+            ImportError, FileNotFoundError, ValueError: When a Hugging Face encoder cannot be
+                read (see `HuggingFaceEncoder`).
         """
         super().__init__()
         self.config = config
@@ -46,23 +47,23 @@ class WorldModel(nn.Module):
             self.encoder: nn.Module = ConvEncoder(encoder, config.grid)
         elif encoder.kind == "hf":
             size = (config.frame.height, config.frame.width)
-            self.encoder = ForeignEncoder(encoder, size, encoder_folder)
+            self.encoder = HuggingFaceEncoder(encoder, size, encoder_folder)
             mean, std = self.encoder.mean, self.encoder.std
         else:
             self.encoder = VideoTransformer(
-                encoder.width,
+                encoder.embed_dim,
                 encoder.depth,
-                encoder.heads,
-                patch=encoder.patch,
+                encoder.num_heads,
+                patch_size=encoder.patch_size,
                 mlp_ratio=encoder.mlp_ratio,
                 rope=encoder.rope,
             )
         self.predictor = ActionConditionedPredictor(
             config.grid,
             encoder.latent_dim,
-            predictor.width,
+            predictor.embed_dim,
             predictor.depth,
-            predictor.heads,
+            predictor.num_heads,
             mlp_ratio=predictor.mlp_ratio,
             rope=predictor.rope,
             use_states=predictor.use_states,
@@ -97,14 +98,15 @@ class WorldModel(nn.Module):
             local_files_only: Whether to fail rather than download.
 
         Raises:
-            FileNotFoundError: When the folder or one of its files is missing, or a foreign encoder.
+            FileNotFoundError: When the folder or one of its files is missing, or a named
+                Hugging Face encoder.
             CheckpointError: When a file is truncated or belongs to another architecture.
             jepa_gym.checkpoint.download.DownloadError: When a download fails.
         """
         found = pretrained.read(source, encoder, local_files_only)
-        foreign = checkpoint_encoder(found.config.encoder, found.folder, local_files_only)
+        encoder_folder = checkpoint_encoder(found.config.encoder, found.folder, local_files_only)
         with torch.device("meta"):
-            model = cls(found.config, foreign)
+            model = cls(found.config, encoder_folder)
         fill(model, found.tensors, found.path)
         model.folder = found.folder
         return model.to(device).eval()
@@ -140,7 +142,7 @@ class WorldModel(nn.Module):
         flat = frames.flatten(0, 1).to(self.pixel_scale.dtype)
         images = torch.addcmul(self.pixel_shift, flat, self.pixel_scale).permute(0, 3, 1, 2)
         if isinstance(self.encoder, VideoTransformer):
-            tubelet = self.encoder.tubelet
+            tubelet = self.encoder.tubelet_size
             images = images[:, :, None].expand(-1, -1, tubelet, -1, -1)  # (B * T, 3, 2, Y, X)
         return self.encoder(images).unflatten(0, tuple(frames.shape[:2]))
 

@@ -160,10 +160,10 @@ def _hf_config(encoder: VideoTransformer, predictor: MaskedPredictor) -> dict[st
         "model_type": "vjepa2",
         "architectures": ["VJEPA2Model"],
         "torch_dtype": "float32",
-        "patch_size": encoder.patch,
-        "crop_size": rows * encoder.patch,
+        "patch_size": encoder.patch_size,
+        "crop_size": rows * encoder.patch_size,
         "frames_per_clip": _FRAMES,
-        "tubelet_size": encoder.tubelet,
+        "tubelet_size": encoder.tubelet_size,
         "hidden_size": width,
         "num_attention_heads": heads,
         "num_hidden_layers": depth,
@@ -178,7 +178,7 @@ def _hf_config(encoder: VideoTransformer, predictor: MaskedPredictor) -> dict[st
 
 def _hf_classes(classifier: AttentiveClassifier, config: dict[str, Any]) -> dict[str, Any]:
     block = classifier.pooler.cross_attention_block
-    heads, ratio = block.xattn.heads, exact_ratio(*block.mlp.fc1.weight.shape)
+    heads, ratio = block.xattn.num_heads, exact_ratio(*block.mlp.fc1.weight.shape)
     if heads != config["num_attention_heads"]:
         raise ValueError(
             "transformers has one number of heads for encoder and classifier, these have "

@@ -230,8 +230,8 @@ def _encoder(config: dict[str, Any]) -> nn.Module:
         raise ValueError("`use_rope` must be true: the published encoders have no position table")
     sizes = config["embed_dim"], config["depth"], config["num_heads"]
     shapes = {
-        "patch": config.get("patch_size", 16),
-        "tubelet": config.get("tubelet_size", 2),
+        "patch_size": config.get("patch_size", 16),
+        "tubelet_size": config.get("tubelet_size", 2),
         "mlp_ratio": config.get("mlp_ratio", 4.0),
     }
     if config.get("v2_1", False):

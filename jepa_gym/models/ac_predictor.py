@@ -50,9 +50,9 @@ class ActionConditionedPredictor(nn.Module):
         self,
         grid: tuple[int, int],
         latent_dim: int,
-        width: int,
+        embed_dim: int,
         depth: int,
-        heads: int,
+        num_heads: int,
         mlp_ratio: float = 4.0,
         rope: str = "interleaved",
         use_extrinsics: bool = False,
@@ -64,10 +64,10 @@ class ActionConditionedPredictor(nn.Module):
         Args:
             grid: Rows and columns of patch tokens of a frame.
             latent_dim: Width D of the latents.
-            width: Width of the blocks.
+            embed_dim: Width of the blocks.
             depth: Number of blocks.
-            heads: Attention heads.
-            mlp_ratio: Hidden width of an MLP over `width`.
+            num_heads: Attention heads.
+            mlp_ratio: Hidden width of an MLP over `embed_dim`.
             rope: ``interleaved``, or ``v2`` for published weights.
             use_extrinsics: Whether a frame has a token for the camera's pose. The layer
                 `extrinsics_encoder` exists either way, as in the published checkpoint.
@@ -76,17 +76,19 @@ class ActionConditionedPredictor(nn.Module):
                 has none, nor the layer for it; states are then taken and ignored.
         """
         super().__init__()
-        self.grid, self.head_dim, self.rope = grid, width // heads, rope
+        self.grid, self.head_dim, self.rope = grid, embed_dim // num_heads, rope
         self.use_extrinsics, self.use_states = use_extrinsics, use_states
         self.extra_tokens = 1 + use_states + use_extrinsics
-        self.predictor_embed = nn.Linear(latent_dim, width)
-        self.action_encoder = nn.Linear(action_dim, width)
+        self.predictor_embed = nn.Linear(latent_dim, embed_dim)
+        self.action_encoder = nn.Linear(action_dim, embed_dim)
         if use_states:
-            self.state_encoder = nn.Linear(action_dim, width)
-        self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, width)
-        self.predictor_blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
-        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.predictor_proj = nn.Linear(width, latent_dim)
+            self.state_encoder = nn.Linear(action_dim, embed_dim)
+        self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, embed_dim)
+        self.predictor_blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)
+        )
+        self.predictor_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
+        self.predictor_proj = nn.Linear(embed_dim, latent_dim)
         init_transformer(self, self.predictor_blocks)
 
     def forward(
@@ -186,16 +188,17 @@ class ActionConditionedPredictor(nn.Module):
     def _tokens(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
     ) -> Tensor:
-        """Return the (B, T, extra + N, width) tokens."""
+        """Return the (B, T, extra + N, embed_dim) tokens."""
         action, common = self._frame(latents, actions, states, extrinsics)
         return torch.cat([action[:, :, None], common], 2)
 
     def _frame(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the action tokens (B, T, width) and the others (B, T or 1, extra - 1 + N, width).
+        """Return the action tokens (B, T, embed_dim) and the others.
 
-        T stands for S when decoding; with 1 the others are the same for all.
+        The others are (B, T, extra - 1 + N, embed_dim), or (B, 1, ...) when they are the same for
+        all. T stands for S when decoding.
         """
         self._check(latents, actions, states, extrinsics)
         conditions = [self.state_encoder(states)] if self.use_states else []
@@ -237,7 +240,7 @@ class ActionConditionedPredictor(nn.Module):
             )
 
     def _latents(self, x: Tensor) -> Tensor:
-        """Read the patch tokens of (B, T, extra + N, width)."""
+        """Read the patch tokens of (B, T, extra + N, embed_dim)."""
         return self._read(x[:, :, self.extra_tokens :])
 
     def _read(self, x: Tensor) -> Tensor:

@@ -23,33 +23,33 @@ POOLER_EPS = 1e-5
 class CrossAttention(nn.Module):
     """Queries attend to tokens; there is no projection afterwards."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
         """Create the projections."""
         super().__init__()
-        self.heads = heads
-        self.q = Linear(width, width)
-        self.kv = Linear(width, 2 * width)  # rows: keys, values
+        self.num_heads = num_heads
+        self.q = Linear(embed_dim, embed_dim)
+        self.kv = Linear(embed_dim, 2 * embed_dim)  # rows: keys, values
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Map (B, Q, width) queries and (B, N, width) tokens to (B, Q, width)."""
-        q = self.q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        kv = self.kv(tokens).unflatten(-1, (2, self.heads, -1)).transpose(1, 3)
+        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
+        q = self.q(queries).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        kv = self.kv(tokens).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3)
         return attention(q, *kv.unbind(2))
 
 
 class CrossAttentionBlock(nn.Module):
     """queries + attention(queries, norm1(tokens)), then x + mlp(norm2(x))."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float) -> None:
         """Create the block."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=POOLER_EPS)
-        self.xattn = CrossAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=POOLER_EPS)
-        self.mlp = MLP(width, int(width * mlp_ratio))
+        self.norm1 = nn.LayerNorm(embed_dim, eps=POOLER_EPS)
+        self.xattn = CrossAttention(embed_dim, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=POOLER_EPS)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Map (B, Q, width) queries and (B, N, width) tokens to (B, Q, width)."""
+        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
         x = queries + self.xattn(queries, self.norm1(tokens))
         return x + self.mlp(self.norm2(x))
 
@@ -58,16 +58,21 @@ class AttentivePooler(nn.Module):
     """Pools any number of tokens into one vector for each learned query."""
 
     def __init__(
-        self, width: int, heads: int, depth: int = 4, num_queries: int = 1, mlp_ratio: float = 4.0
+        self,
+        embed_dim: int,
+        num_heads: int,
+        depth: int = 4,
+        num_queries: int = 1,
+        mlp_ratio: float = 4.0,
     ) -> None:
         """Create the pooler.
 
         Args:
-            width: Width D of the tokens.
-            heads: Attention heads.
+            embed_dim: Width D of the tokens.
+            num_heads: Attention heads.
             depth: Blocks: `depth` - 1 of self-attention, and the one of the queries.
             num_queries: Learned queries Q.
-            mlp_ratio: Hidden width of an MLP over `width`.
+            mlp_ratio: Hidden width of an MLP over `embed_dim`.
 
         Raises:
             ValueError: When `depth` or `num_queries` is below 1.
@@ -77,10 +82,10 @@ class AttentivePooler(nn.Module):
             raise ValueError(
                 f"`depth` and `num_queries` must be at least 1, got {depth} and {num_queries}"
             )
-        self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, width))
-        self.cross_attention_block = CrossAttentionBlock(width, heads, mlp_ratio)
+        self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, embed_dim))
+        self.cross_attention_block = CrossAttentionBlock(embed_dim, num_heads, mlp_ratio)
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, eps=POOLER_EPS) for _ in range(depth - 1)
+            Block(embed_dim, num_heads, mlp_ratio, eps=POOLER_EPS) for _ in range(depth - 1)
         )
         init_transformer(self, self.blocks)
         nn.init.trunc_normal_(self.query_tokens, std=INIT_STD)
@@ -93,9 +98,9 @@ class AttentivePooler(nn.Module):
         Raises:
             ValueError: When the tokens are of another width.
         """
-        width = self.query_tokens.shape[-1]
-        if tokens.ndim != 3 or tokens.shape[-1] != width:
-            raise ValueError(f"`tokens` must be (B, N, {width}), got {tuple(tokens.shape)}")
+        embed_dim = self.query_tokens.shape[-1]
+        if tokens.ndim != 3 or tokens.shape[-1] != embed_dim:
+            raise ValueError(f"`tokens` must be (B, N, {embed_dim}), got {tuple(tokens.shape)}")
         for block in self.blocks:
             tokens = block(tokens, None)
         return self.cross_attention_block(self.query_tokens.expand(len(tokens), -1, -1), tokens)
@@ -105,12 +110,17 @@ class AttentiveClassifier(nn.Module):
     """A pooler of one query, and a linear layer to classes."""
 
     def __init__(
-        self, width: int, heads: int, num_classes: int, depth: int = 4, mlp_ratio: float = 4.0
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_classes: int,
+        depth: int = 4,
+        mlp_ratio: float = 4.0,
     ) -> None:
         """Create the classifier; arguments as for `AttentivePooler`."""
         super().__init__()
-        self.pooler = AttentivePooler(width, heads, depth, mlp_ratio=mlp_ratio)
-        self.linear = nn.Linear(width, num_classes)
+        self.pooler = AttentivePooler(embed_dim, num_heads, depth, mlp_ratio=mlp_ratio)
+        self.linear = nn.Linear(embed_dim, num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, N, D) tokens to (B, classes) logits."""
@@ -122,8 +132,8 @@ class AnticipationHead(nn.Module):
 
     def __init__(
         self,
-        width: int,
-        heads: int,
+        embed_dim: int,
+        num_heads: int,
         verbs: int,
         nouns: int,
         actions: int,
@@ -133,8 +143,8 @@ class AnticipationHead(nn.Module):
         """Create the head.
 
         Args:
-            width: Width D of the tokens.
-            heads: Attention heads.
+            embed_dim: Width D of the tokens.
+            num_heads: Attention heads.
             verbs: Classes of verbs.
             nouns: Classes of nouns.
             actions: Classes of pairs of both.
@@ -142,10 +152,12 @@ class AnticipationHead(nn.Module):
             mlp_ratio: As for `AttentivePooler`.
         """
         super().__init__()
-        self.pooler = AttentivePooler(width, heads, depth, num_queries=3, mlp_ratio=mlp_ratio)
-        self.verb_classifier = nn.Linear(width, verbs)
-        self.noun_classifier = nn.Linear(width, nouns)
-        self.action_classifier = nn.Linear(width, actions)
+        self.pooler = AttentivePooler(
+            embed_dim, num_heads, depth, num_queries=3, mlp_ratio=mlp_ratio
+        )
+        self.verb_classifier = nn.Linear(embed_dim, verbs)
+        self.noun_classifier = nn.Linear(embed_dim, nouns)
+        self.action_classifier = nn.Linear(embed_dim, actions)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Score what comes next.

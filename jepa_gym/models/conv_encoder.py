@@ -22,20 +22,20 @@ class PerLocationBatchNorm(nn.Module):
     """Batch norm with separate statistics for every token location and channel, no affine part."""
 
     def __init__(
-        self, num_tokens: int, width: int, momentum: float = 0.02, eps: float = 1e-5
+        self, num_tokens: int, latent_dim: int, momentum: float = 0.02, eps: float = 1e-5
     ) -> None:
         """Create the running statistics.
 
         Args:
             num_tokens: Token locations N.
-            width: Channels D.
+            latent_dim: Channels D.
             momentum: Weight of a new batch in the running statistics.
             eps: Added to the variance.
         """
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        self.register_buffer("running_mean", torch.zeros(num_tokens, width))
-        self.register_buffer("running_var", torch.ones(num_tokens, width))
+        self.register_buffer("running_mean", torch.zeros(num_tokens, latent_dim))
+        self.register_buffer("running_var", torch.ones(num_tokens, latent_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, N, D) over the batch, or by the running statistics in eval mode.
@@ -60,23 +60,25 @@ class ConvEncoder(nn.Module):
         """Create the encoder.
 
         Args:
-            config: Sizes; `config.patch` is the total stride.
+            config: Sizes; `config.patch_size` is the total stride.
             grid: Rows and columns of tokens of a frame.
         """
         super().__init__()
         self.config, self.grid = config, grid
-        halvings = int(math.log2(config.patch)) - 2
-        widths = [max(16, config.width >> (halvings - i)) for i in range(halvings)] + [config.width]
+        halvings = int(math.log2(config.patch_size)) - 2
+        widths = [max(16, config.embed_dim >> (halvings - i)) for i in range(halvings)] + [
+            config.embed_dim
+        ]
         # Non-overlapping 4x4 patches first: the full-resolution layers would cost the most.
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=4), nn.GELU()]
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
         self.stem = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
+            Block(config.embed_dim, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.proj = nn.Linear(config.width, config.latent_dim)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
+        self.proj = nn.Linear(config.embed_dim, config.latent_dim)
         self.spread = PerLocationBatchNorm(grid[0] * grid[1], config.latent_dim)
         init_transformer(self, self.blocks)
 
@@ -89,8 +91,8 @@ class ConvEncoder(nn.Module):
         Returns:
             (B, N, D) batch-normalised tokens, row-major.
         """
-        x = self.stem(images).flatten(2).transpose(1, 2)  # (B, N, width)
-        head_dim = self.config.width // self.config.heads
+        x = self.stem(images).flatten(2).transpose(1, 2)  # (B, N, embed_dim)
+        head_dim = self.config.embed_dim // self.config.num_heads
         rope = grid_rotation(1, self.grid, head_dim, self.config.rope, x.device)
         for block in self.blocks:
             x = block(x, rope)

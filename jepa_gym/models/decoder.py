@@ -30,8 +30,8 @@ class FrameDecoder(nn.Module):
         self,
         grid: tuple[int, int],
         latent_dim: int,
-        patch: int,
-        width: int = 128,
+        patch_size: int,
+        embed_dim: int = 128,
         depth: int = 2,
     ) -> None:
         """Create the decoder.
@@ -39,44 +39,46 @@ class FrameDecoder(nn.Module):
         Args:
             grid: Rows and columns of tokens of a frame.
             latent_dim: Width D of the latents.
-            patch: Patch side, pixels, a power of two; the picture is (rows * patch, columns *
-                patch).
-            width: Width of the blocks, a multiple of 32; each stage has half the channels of the
-                one before, and at least 16.
+            patch_size: Patch side, pixels, a power of two; the picture is (rows * patch_size,
+                columns * patch_size).
+            embed_dim: Width of the blocks, a multiple of 32; each stage has half the channels of
+                the one before, and at least 16.
             depth: Number of blocks.
 
         Raises:
-            ValueError: When `patch` or `width` is another number.
+            ValueError: When `patch_size` or `embed_dim` is another number.
         """
         super().__init__()
-        if patch < 2 or patch & (patch - 1):
-            raise ValueError(f"`patch` must be a power of two of at least 2, got {patch}")
-        if width < HEAD_DIM or width % HEAD_DIM:
-            raise ValueError(f"`width` must be a positive multiple of {HEAD_DIM}, got {width}")
+        if patch_size < 2 or patch_size & (patch_size - 1):
+            raise ValueError(f"`patch_size` must be a power of two of at least 2, got {patch_size}")
+        if embed_dim < HEAD_DIM or embed_dim % HEAD_DIM:
+            raise ValueError(
+                f"`embed_dim` must be a positive multiple of {HEAD_DIM}, got {embed_dim}"
+            )
         self.sizes = {
             "grid": tuple(grid),
             "latent_dim": latent_dim,
-            "patch": patch,
-            "width": width,
+            "patch_size": patch_size,
+            "embed_dim": embed_dim,
             "depth": depth,
         }
         rows, columns = grid
-        self.embed = nn.Linear(latent_dim, width)
+        self.embed = nn.Linear(latent_dim, embed_dim)
         # Latents may be centred at each place, so that they do not tell where they are.
-        self.places = nn.Parameter(torch.zeros(rows * columns, width))
+        self.places = nn.Parameter(torch.zeros(rows * columns, embed_dim))
         self.blocks = nn.ModuleList(
-            Block(width, width // HEAD_DIM, MLP_RATIO) for _ in range(depth)
+            Block(embed_dim, embed_dim // HEAD_DIM, MLP_RATIO) for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        doublings = patch.bit_length() - 1
-        widths = [max(NARROWEST, width >> number) for number in range(doublings + 1)]
+        self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
+        doublings = patch_size.bit_length() - 1
+        widths = [max(NARROWEST, embed_dim >> number) for number in range(doublings + 1)]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2), nn.GELU()]
         layers.append(nn.Conv2d(widths[-1], 3, 3, padding=1))
         self.stages = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         # Not trained: Adam moves every pixel alike, often seen or not, which shows as speckles.
-        self.register_buffer("background", torch.zeros(rows * patch, columns * patch, 3))
+        self.register_buffer("background", torch.zeros(rows * patch_size, columns * patch_size, 3))
         init_transformer(self, self.blocks)
         nn.init.trunc_normal_(self.places, std=0.02)
         for layer in layers:

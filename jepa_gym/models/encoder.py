@@ -17,13 +17,18 @@ from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
 class PatchEmbed(nn.Module):
     """Cuts a video into tubelets and projects each to a token."""
 
-    def __init__(self, width: int, patch: int, tubelet: int) -> None:
+    def __init__(self, embed_dim: int, patch_size: int, tubelet_size: int) -> None:
         """Create the projection."""
         super().__init__()
-        self.proj = nn.Conv3d(3, width, (tubelet, patch, patch), stride=(tubelet, patch, patch))
+        self.proj = nn.Conv3d(
+            3,
+            embed_dim,
+            (tubelet_size, patch_size, patch_size),
+            stride=(tubelet_size, patch_size, patch_size),
+        )
 
     def forward(self, video: Tensor) -> Tensor:
-        """Map (B, 3, T, Y, X) to (B, width, t, rows, columns)."""
+        """Map (B, 3, T, Y, X) to (B, embed_dim, t, rows, columns)."""
         return self.proj(video)
 
 
@@ -32,31 +37,31 @@ class VideoTransformer(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        embed_dim: int,
         depth: int,
-        heads: int,
-        patch: int = 16,
-        tubelet: int = 2,
+        num_heads: int,
+        patch_size: int = 16,
+        tubelet_size: int = 2,
         mlp_ratio: float = 4.0,
         rope: str = "interleaved",
     ) -> None:
         """Create the encoder; the grid follows from each input.
 
         Args:
-            width: Token width D.
+            embed_dim: Token width D.
             depth: Number of blocks.
-            heads: Attention heads.
-            patch: Patch side, pixels.
-            tubelet: Frames of a token.
-            mlp_ratio: Hidden width of an MLP over `width`.
+            num_heads: Attention heads.
+            patch_size: Patch side, pixels.
+            tubelet_size: Frames of a token.
+            mlp_ratio: Hidden width of an MLP over `embed_dim`.
             rope: ``interleaved``, or ``v2`` for published weights.
         """
         super().__init__()
-        self.patch, self.tubelet, self.rope = patch, tubelet, rope
-        self.head_dim = width // heads
-        self.patch_embed = PatchEmbed(width, patch, tubelet)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.patch_size, self.tubelet_size, self.rope = patch_size, tubelet_size, rope
+        self.head_dim = embed_dim // num_heads
+        self.patch_embed = PatchEmbed(embed_dim, patch_size, tubelet_size)
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         init_transformer(self, self.blocks)
 
     def forward(
@@ -101,11 +106,11 @@ class VideoTransformer(nn.Module):
 
     def _embed(self, video: Tensor) -> Tensor:
         """Map (B, 3, T, Y, X) to (B, D, t, rows, columns)."""
-        self._check(video, self.tubelet)
+        self._check(video, self.tubelet_size)
         return self.patch_embed(video)
 
-    def _check(self, video: Tensor, tubelet: int) -> None:
-        sizes = (tubelet, self.patch, self.patch)
+    def _check(self, video: Tensor, tubelet_size: int) -> None:
+        sizes = (tubelet_size, self.patch_size, self.patch_size)
         if video.ndim != 5 or any(n % s for n, s in zip(video.shape[2:], sizes, strict=True)):
             raise ValueError(
                 f"`video` must be (B, 3, T, Y, X) with T, Y, X multiples of {sizes}, "

@@ -29,11 +29,11 @@ class VideoTransformer21(VideoTransformer):
 
     def __init__(
         self,
-        width: int,
+        embed_dim: int,
         depth: int,
-        heads: int,
-        patch: int = 16,
-        tubelet: int = 2,
+        num_heads: int,
+        patch_size: int = 16,
+        tubelet_size: int = 2,
         mlp_ratio: float = 4.0,
     ) -> None:
         """Create the encoder; arguments as for `VideoTransformer`.
@@ -41,25 +41,27 @@ class VideoTransformer21(VideoTransformer):
         Raises:
             ValueError: When no published model has this depth.
         """
-        super().__init__(width, depth, heads, patch, tubelet, mlp_ratio, rope="interleaved")
+        super().__init__(
+            embed_dim, depth, num_heads, patch_size, tubelet_size, mlp_ratio, rope="interleaved"
+        )
         if depth not in NORMED:
             raise ValueError(f"`depth` must be one of {tuple(NORMED)}, got {depth}")
         del self.norm  # norms_block takes its place
         self.normed = NORMED[depth]
-        self.patch_embed_img = PatchEmbed(width, patch, 1)
-        self.norms_block = nn.ModuleList(nn.LayerNorm(width, eps=NORM_EPS) for _ in self.normed)
-        self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, width))
-        self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.patch_embed_img = PatchEmbed(embed_dim, patch_size, 1)
+        self.norms_block = nn.ModuleList(nn.LayerNorm(embed_dim, eps=NORM_EPS) for _ in self.normed)
+        self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
         init_transformer(self.patch_embed_img, nn.ModuleList())
         nn.init.normal_(self.img_mod_embed, std=1e-6)
         nn.init.normal_(self.video_mod_embed, std=1e-6)
 
     def _embed(self, video: Tensor) -> Tensor:
         picture = video.ndim == 5 and video.shape[2] == 1
-        self._check(video, 1 if picture else self.tubelet)
-        if min(video.shape[3:]) < 2 * self.patch:
+        self._check(video, 1 if picture else self.tubelet_size)
+        if min(video.shape[3:]) < 2 * self.patch_size:
             raise ValueError(
-                f"`video` must be at least 2 patches ({2 * self.patch} pixels) high and wide, "
+                f"`video` must be at least 2 patches ({2 * self.patch_size} pixels) high and wide, "
                 f"got {tuple(video.shape)}"
             )
         x = (self.patch_embed_img if picture else self.patch_embed)(video)
@@ -67,7 +69,7 @@ class VideoTransformer21(VideoTransformer):
         return x + kind.view(1, -1, 1, 1, 1)
 
     def _rotation(self, frames: int, grid: tuple[int, int], device: torch.device) -> Rotation:
-        span = TRAINED_PIXELS // self.patch
+        span = TRAINED_PIXELS // self.patch_size
         return grid_rotation(frames, grid, self.head_dim, self.rope, device, span)
 
     def _normed(self, block: int, x: Tensor) -> Tensor:

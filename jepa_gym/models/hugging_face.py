@@ -36,7 +36,7 @@ PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.js
 _INSTALL = 'pip install "jepa-gym[hub]"'
 
 
-class ForeignEncoder(nn.Module):
+class HuggingFaceEncoder(nn.Module):
     """Frames to tokens by somebody else's weights, which stay as they are.
 
     The network is no submodule: it has no entry in `state_dict`, `parameters` or `train`, but
@@ -49,7 +49,7 @@ class ForeignEncoder(nn.Module):
         """Read the weights and check that they are the ones that the configuration means.
 
         Args:
-            config: Of kind `hf`, made by `foreign_config`.
+            config: Of kind `hf`, made by `encoder_config`.
             frame: Rows and columns of a frame, pixels.
             folder: Where the files are; by default `config.name` is looked up.
 
@@ -69,10 +69,11 @@ class ForeignEncoder(nn.Module):
                 f"of {config.name!r} {config.revision}, or train on the new ones"
             )
         settings = _settings(folder)
-        self.patch, self.grid = config.patch, (frame[0] // config.patch, frame[1] // config.patch)
+        side = config.patch_size
+        self.patch_size, self.grid = side, (frame[0] // side, frame[1] // side)
         self.mean, self.std = _colours(folder)
         self.is_video = settings.model_type == "vjepa2"
-        self.tubelet = settings.tubelet_size if self.is_video else 1
+        self.tubelet_size = settings.tubelet_size if self.is_video else 1
         # one class token, then registers, before the tokens of the picture
         self.skipped = 0 if self.is_video else 1 + getattr(settings, "num_register_tokens", 0)
         self._network = (_load(folder, settings, self.grid),)  # in a tuple: no submodule
@@ -92,24 +93,24 @@ class ForeignEncoder(nn.Module):
             (B, N, D) tokens of the patches, row-major, after the network's own final norm.
         """
         if self.is_video:  # the frame is duplicated into one tubelet
-            video = images[:, None].expand(-1, self.tubelet, -1, -1, -1)
+            video = images[:, None].expand(-1, self.tubelet_size, -1, -1, -1)
             return self.network(pixel_values_videos=video).last_hidden_state
         return self.network(pixel_values=images).last_hidden_state[:, self.skipped :]
 
-    def _apply(self, fn: Any, recurse: bool = True) -> ForeignEncoder:
+    def _apply(self, fn: Any, recurse: bool = True) -> HuggingFaceEncoder:
         self.network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
 
-def is_foreign(source: str | Path) -> bool:
+def is_source(source: str | Path) -> bool:
     """Say whether an encoder is named as `hf:NAME_OR_FOLDER`."""
     return str(source).startswith(PREFIX)
 
 
-def foreign_config(
+def encoder_config(
     source: str, revision: str = "", local_files_only: bool = False
 ) -> EncoderConfig:
-    """Describe a foreign encoder; downloads it when it is not there yet.
+    """Describe an encoder of Hugging Face; downloads it when it is not there yet.
 
     Args:
         source: `hf:` and a name on the Hugging Face hub, or a folder with config.json and
@@ -123,8 +124,10 @@ def foreign_config(
         CheckpointError: When its weights are damaged.
         ValueError: When it is no encoder of a known family.
     """
-    if not is_foreign(source):
-        raise ValueError(f"a foreign encoder is named {PREFIX}NAME_OR_FOLDER, got {source!r}")
+    if not is_source(source):
+        raise ValueError(
+            f"an encoder of Hugging Face is named {PREFIX}NAME_OR_FOLDER, got {source!r}"
+        )
     name = source.removeprefix(PREFIX)
     local = Path(name).is_dir()
     folder = find_source(name, revision, local_files_only)
@@ -137,19 +140,19 @@ def foreign_config(
         name=str(Path(name).resolve()) if local else name,
         revision="" if local else folder.name,  # the hub's cache names folders by commits
         digest=files,
-        width=width,
+        embed_dim=width,
         depth=settings.num_hidden_layers,
-        heads=settings.num_attention_heads,
+        num_heads=settings.num_attention_heads,
         mlp_ratio=float(ratio),
         latent_dim=width,
-        patch=settings.patch_size,
+        patch_size=settings.patch_size,
     )
 
 
 def checkpoint_encoder(
     config: EncoderConfig, checkpoint: Path | None, local_files_only: bool = False
 ) -> Path | None:
-    """Return the folder of a checkpoint's foreign encoder, or None when it has one of ours.
+    """Return the folder of a checkpoint's Hugging Face encoder, None when it has one of ours.
 
     Args:
         config: The checkpoint's.

@@ -132,14 +132,14 @@ def decode_block(
 
     Args:
         block: The block.
-        x: (B * S, tokens, width).
+        x: (B * S, tokens, embed_dim).
         rope: Rotation of the tokens' positions.
         seen: What came before.
         following: Tokens that will be added later, when known.
         skip: Tokens at the front whose output nobody needs.
 
     Returns:
-        The output (B * S, tokens - skip, width), and what the next frame sees.
+        The output (B * S, tokens - skip, embed_dim), and what the next frame sees.
     """
     queries, keys, values = block.attn.tokens(block.norm1(x), rope)
     seen = seen.add((keys, values), following)
@@ -162,14 +162,14 @@ def first_block(
 
     Args:
         block: The first block.
-        action: (B, S, width), the action tokens, which come first in a frame.
-        common: (B, tokens - 1, width), the other tokens.
+        action: (B, S, embed_dim), the action tokens, which come first in a frame.
+        common: (B, tokens - 1, embed_dim), the other tokens.
         rope: Rotation of all the tokens' positions.
         shared: What all candidates saw before.
         following: As for `decode_block`.
 
     Returns:
-        The output (B * S, tokens, width), and what the next frame sees.
+        The output (B * S, tokens, embed_dim), and what the next frame sees.
     """
     samples = action.shape[1]
     at_action, at_common = ([None if x is None else x[part] for x in rope] for part in _PARTS)

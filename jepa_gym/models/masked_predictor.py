@@ -22,9 +22,9 @@ class MaskedPredictor(nn.Module):
         self,
         grid: tuple[int, int],
         latent_dim: int,
-        width: int = 384,
+        embed_dim: int = 384,
         depth: int = 12,
-        heads: int = 12,
+        num_heads: int = 12,
         num_mask_tokens: int = 1,
         mlp_ratio: float = 4.0,
         rope: str = "interleaved",
@@ -34,22 +34,24 @@ class MaskedPredictor(nn.Module):
         Args:
             grid: Rows and columns of tokens of a frame.
             latent_dim: Width D of the encoder's features.
-            width: Width of the blocks.
+            embed_dim: Width of the blocks.
             depth: Number of blocks.
-            heads: Attention heads.
+            num_heads: Attention heads.
             num_mask_tokens: Learned mask tokens to choose from (one per kind of clip).
-            mlp_ratio: Hidden width of an MLP over `width`.
+            mlp_ratio: Hidden width of an MLP over `embed_dim`.
             rope: ``interleaved``, or ``v2`` for published weights.
         """
         super().__init__()
-        self.grid, self.head_dim, self.rope = grid, width // heads, rope
-        self.predictor_embed = nn.Linear(latent_dim, width)
+        self.grid, self.head_dim, self.rope = grid, embed_dim // num_heads, rope
+        self.predictor_embed = nn.Linear(latent_dim, embed_dim)
         self.mask_tokens = nn.ParameterList(
-            nn.Parameter(torch.zeros(1, 1, width)) for _ in range(num_mask_tokens)
+            nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
         )
-        self.predictor_blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
-        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.predictor_proj = nn.Linear(width, latent_dim)
+        self.predictor_blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)
+        )
+        self.predictor_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
+        self.predictor_proj = nn.Linear(embed_dim, latent_dim)
         init_transformer(self, self.predictor_blocks)
 
     def forward(

@@ -18,13 +18,13 @@ from jepa_gym.models.encoder_2_1 import VideoTransformer21
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "vit_tiny": {"width": 192, "depth": 12, "heads": 3, "mlp_ratio": 4.0},
-    "vit_small": {"width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0},
-    "vit_base": {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0},
-    "vit_large": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "vit_huge": {"width": 1280, "depth": 32, "heads": 16, "mlp_ratio": 4.0},
-    "vit_giant": {"width": 1408, "depth": 40, "heads": 22, "mlp_ratio": 48 / 11},
-    "vit_gigantic": {"width": 1664, "depth": 48, "heads": 26, "mlp_ratio": 64 / 13},
+    "vit_tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3, "mlp_ratio": 4.0},
+    "vit_small": {"embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0},
+    "vit_base": {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0},
+    "vit_large": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "mlp_ratio": 4.0},
+    "vit_huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "mlp_ratio": 4.0},
+    "vit_giant": {"embed_dim": 1408, "depth": 40, "num_heads": 22, "mlp_ratio": 48 / 11},
+    "vit_gigantic": {"embed_dim": 1664, "depth": 48, "num_heads": 26, "mlp_ratio": 64 / 13},
 }
 GRID_256 = (16, 16)
 """Rows and columns of tokens of a picture of 256 x 256 pixels in patches of 16."""
@@ -85,8 +85,8 @@ def masked_predictor(
     Raises:
         ValueError: When `encoder_name` is unknown.
     """
-    width = preset(encoder_name)["width"]
-    return MaskedPredictor(grid, width, num_mask_tokens=num_mask_tokens, rope=rope)
+    embed_dim = preset(encoder_name)["embed_dim"]
+    return MaskedPredictor(grid, embed_dim, num_mask_tokens=num_mask_tokens, rope=rope)
 
 
 def ac_predictor(
@@ -99,5 +99,10 @@ def ac_predictor(
         grid: Rows and columns of tokens of a frame.
         changes: Other arguments of `ActionConditionedPredictor`.
     """
-    sizes = {"latent_dim": PRESETS["vit_giant"]["width"], "width": 1024, "depth": 24, "heads": 16}
+    sizes = {
+        "latent_dim": PRESETS["vit_giant"]["embed_dim"],
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+    }
     return ActionConditionedPredictor(**sizes | {"grid": grid, "rope": rope} | changes)

@@ -40,21 +40,21 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
 class Attention(nn.Module):
     """Multi-head attention with one fused projection and rotary positions."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
         """Create the projections.
 
         Args:
-            width: Token width, a multiple of `heads`.
-            heads: Number of heads.
+            embed_dim: Token width, a multiple of `num_heads`.
+            num_heads: Number of heads.
         """
         super().__init__()
-        self.heads = heads
-        self.qkv = Linear(width, 3 * width)  # rows: queries, keys, values
-        self.proj = Linear(width, width)
+        self.num_heads = num_heads
+        self.qkv = Linear(embed_dim, 3 * embed_dim)  # rows: queries, keys, values
+        self.proj = Linear(embed_dim, embed_dim)
 
     def tokens(self, x: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, each (B, tokens, heads, head_dim)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, head_dim)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, tokens, 3, heads, head_dim)
         pair = qkv[:, :, :2]
         queries, keys = (pair if rope is None else rotate(pair, rope)).unbind(2)
         return queries, keys, qkv[:, :, 2]
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         """Attend within x.
 
         Args:
-            x: (B, tokens, width).
+            x: (B, tokens, embed_dim).
             rope: Rotation of the tokens' positions; None for tokens without positions.
             mask: (tokens, tokens) bool, True where a row may see a column.
         """
@@ -78,37 +78,39 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers around an exact GELU."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, embed_dim: int, hidden: int) -> None:
         """Create the layers."""
         super().__init__()
-        self.fc1 = Linear(width, hidden)
-        self.fc2 = Linear(hidden, width)
+        self.fc1 = Linear(embed_dim, hidden)
+        self.fc2 = Linear(hidden, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to (..., width)."""
+        """Map (..., embed_dim) to (..., embed_dim)."""
         return self.fc2(self.fc1(x, gelu=True))
 
 
 class Block(nn.Module):
     """x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float = NORM_EPS) -> None:
+    def __init__(
+        self, embed_dim: int, num_heads: int, mlp_ratio: float, eps: float = NORM_EPS
+    ) -> None:
         """Create the block.
 
         Args:
-            width: Token width.
-            heads: Attention heads.
-            mlp_ratio: Hidden width of the MLP over `width`.
+            embed_dim: Token width.
+            num_heads: Attention heads.
+            mlp_ratio: Hidden width of the MLP over `embed_dim`.
             eps: Of the layer norms.
         """
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLP(width, int(width * mlp_ratio))
+        self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
+        self.attn = Attention(embed_dim, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(self, x: Tensor, rope: Rotation | None, mask: Tensor | None = None) -> Tensor:
-        """Map (B, tokens, width) to (B, tokens, width)."""
+        """Map (B, tokens, embed_dim) to (B, tokens, embed_dim)."""
         x = x + self.attn(self.norm1(x), rope, mask)
         return x + self.mlp(self.norm2(x))
 

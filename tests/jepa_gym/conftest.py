@@ -36,16 +36,16 @@ def golden():
 def _tiny_config(kind="conv", **changes):
     encoder = EncoderConfig(
         kind=kind,
-        width=32,
+        embed_dim=32,
         depth=1,
-        heads=2,
+        num_heads=2,
         latent_dim=32 if kind == "vit" else 16,
-        patch=16,
+        patch_size=16,
     )
     return WorldModelConfig(
         frame=FrameSpec(height=32, width=64),
         encoder=encoder,
-        predictor=PredictorConfig(width=32, depth=2, heads=2),
+        predictor=PredictorConfig(embed_dim=32, depth=2, num_heads=2),
         state_mean=(0.5, 0.0, 0.2, 3.1, 0.0, 0.0, 0.5),
         state_std=(0.1, 0.2, 0.1, 0.5, 0.5, 0.5, 0.4),
         **changes,
@@ -88,7 +88,9 @@ def checkpoint(model, tmp_path):
 def drawing():
     """An untrained decoder of the tiny model; unlike a new one, it draws the latents."""
     torch.manual_seed(0)
-    decoder = FrameDecoder((2, 4), 16, patch=16, width=32, depth=1).requires_grad_(False).eval()
+    decoder = (
+        FrameDecoder((2, 4), 16, patch_size=16, embed_dim=32, depth=1).requires_grad_(False).eval()
+    )
     torch.nn.init.normal_(decoder.stages[-1].weight)
     return decoder
 

@@ -27,13 +27,23 @@ def test_unknown_and_missing_keys_are_named():
         WorldModelConfig.from_dict([])
 
 
+def test_names_of_earlier_versions_are_understood():
+    config = WorldModelConfig(encoder=EncoderConfig(embed_dim=96, num_heads=4, patch_size=64))
+    values = config.to_dict()
+    for part in ("encoder", "predictor"):
+        for earlier, name in (("width", "embed_dim"), ("heads", "num_heads")):
+            values[part][earlier] = values[part].pop(name)
+    values["encoder"]["patch"] = values["encoder"].pop("patch_size")
+    assert WorldModelConfig.from_dict(values) == config
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: EncoderConfig(kind="cnn"), "must be one of"),
         (lambda: EncoderConfig(rope="v3"), "must be one of"),
-        (lambda: EncoderConfig(width=100), "heads"),
-        (lambda: EncoderConfig(patch=24), "power of two"),
+        (lambda: EncoderConfig(embed_dim=100), "heads"),
+        (lambda: EncoderConfig(patch_size=24), "power of two"),
         (lambda: EncoderConfig(kind="vit"), "must equal"),
         (lambda: PredictorConfig(depth=0), "at least 1"),
         (lambda: FrameSpec(step_s=0), "positive"),

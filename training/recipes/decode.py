@@ -82,7 +82,7 @@ def train(config: DecodeConfig) -> Progress:
     latents = encode(model, frames)
     torch.manual_seed(config.seed)
     settings = model.config
-    decoder = FrameDecoder(settings.grid, settings.encoder.latent_dim, settings.encoder.patch)
+    decoder = FrameDecoder(settings.grid, settings.encoder.latent_dim, settings.encoder.patch_size)
     mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
     decoder.set_background(mean / 255)
 

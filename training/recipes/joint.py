@@ -28,11 +28,11 @@ from jepa_gym.training.recipes.landscape import Landscape
 from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
 from jepa_gym.world_model import WorldModel, layer_norm
 
-ENCODER = EncoderConfig(patch=64, width=384, depth=2, heads=6, latent_dim=160)
+ENCODER = EncoderConfig(patch_size=64, embed_dim=384, depth=2, num_heads=6, latent_dim=160)
 """Few tokens, for every imagined frame pays for each of them: with 8 a frame (two views of 128
 pixels) two cores imagine ten times as fast as they simulate. The encoder, which sees a frame once,
 may be wide."""
-PREDICTOR = PredictorConfig(width=160, depth=3, heads=4)
+PREDICTOR = PredictorConfig(embed_dim=160, depth=3, num_heads=4)
 """No narrower than the latents, else it cannot give all of their channels."""
 HEAD_SCALE = 1 / 16
 """The state head sums thousands of inputs: at the trunk's learning rate it would never settle."""

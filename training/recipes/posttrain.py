@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
-from jepa_gym.models.hugging_face import foreign_config, is_foreign
+from jepa_gym.models import hugging_face
 from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, save_model
@@ -57,11 +57,15 @@ def train(config: PosttrainConfig) -> Progress:
     torch.set_num_threads(config.threads)
     dataset = Dataset.open(config.data, config.skip_corrupt)
     arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
-    foreign = is_foreign(config.encoder)
-    encoder = foreign_config(config.encoder) if foreign else encoder_config(Path(config.encoder))
+    from_hub = hugging_face.is_source(config.encoder)
+    encoder = (
+        hugging_face.encoder_config(config.encoder)
+        if from_hub
+        else encoder_config(Path(config.encoder))
+    )
     torch.manual_seed(config.seed)
     model = WorldModel(model_config(dataset, arrays, encoder, config.predictor, config.frames))
-    if not foreign:
+    if not from_hub:
         load_encoder(Path(config.encoder), model)
     model.encoder.requires_grad_(False)
     latents = cache_latents(model.eval(), arrays, _cache_path(config, encoder, dataset))

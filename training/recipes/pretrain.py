@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint.folder import CheckpointError, check_tensors
-from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
@@ -34,7 +34,9 @@ from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
 from jepa_gym.world_model import WorldModel, layer_norm
 
 ENCODER_NAME = "encoder.safetensors"
-SMALL = EncoderConfig(kind="vit", width=192, depth=6, heads=3, latent_dim=192, patch=16)
+SMALL = EncoderConfig(
+    kind="vit", embed_dim=192, depth=6, num_heads=3, latent_dim=192, patch_size=16
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class PretrainConfig(RunConfig):
     encoder: EncoderConfig = field(default_factory=lambda: SMALL)
     """Sizes of the encoder, of kind `vit`."""
     predictor: PredictorConfig = field(
-        default_factory=lambda: PredictorConfig(width=96, depth=4, heads=3)
+        default_factory=lambda: PredictorConfig(embed_dim=96, depth=4, num_heads=3)
     )
     """Sizes of the masked predictor."""
 
@@ -85,13 +87,13 @@ class MaskedModel(nn.Module):
         self.predictor = MaskedPredictor(
             config.grid,
             config.encoder.latent_dim,
-            predictor.width,
+            predictor.embed_dim,
             predictor.depth,
-            predictor.heads,
+            predictor.num_heads,
             mlp_ratio=predictor.mlp_ratio,
             rope=predictor.rope,
         )
-        self.grid = (frames // self.encoder.tubelet, *config.grid)
+        self.grid = (frames // self.encoder.tubelet_size, *config.grid)
         self.register_buffer("pixel_scale", world_model.pixel_scale, persistent=False)
         self.register_buffer("pixel_shift", world_model.pixel_shift, persistent=False)
 
@@ -188,7 +190,8 @@ def encoder_config(folder: Path) -> EncoderConfig:
         metadata = file.metadata() or {}
     if "config" not in metadata:
         raise CheckpointError(f"{path} carries no configuration; it was not written by `pretrain`")
-    return EncoderConfig(**json.loads(metadata["config"])["encoder"])
+    sizes = json.loads(metadata["config"])["encoder"]
+    return EncoderConfig(**checked_fields(EncoderConfig, sizes, f"configuration in {path}"))
 
 
 def probe_hand(

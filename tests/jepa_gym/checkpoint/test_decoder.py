@@ -61,7 +61,7 @@ def test_damaged_files(model, drawing, tmp_path):
     save_file({"extra": torch.zeros(1)} | tensors, path, metadata=metadata)
     with pytest.raises(CheckpointError, match="1 unexpected: extra"):
         read_decoder(tmp_path, model)
-    sizes = json.loads(metadata["sizes"]) | {"patch": 12}
+    sizes = json.loads(metadata["sizes"]) | {"patch_size": 12}
     save_file(tensors, path, metadata=metadata | {"sizes": json.dumps(sizes)})
     with pytest.raises(CheckpointError, match="power of two"):
         read_decoder(tmp_path, model)

@@ -54,8 +54,8 @@ def test_encoder(golden, name):
         config["embed_dim"],
         config["depth"],
         config["num_heads"],
-        patch=config["patch_size"],
-        tubelet=config["tubelet_size"],
+        patch_size=config["patch_size"],
+        tubelet_size=config["tubelet_size"],
         mlp_ratio=config["mlp_ratio"],
         rope="v2",
     )

@@ -209,9 +209,15 @@ def raw_model(**changes):
     config = WorldModelConfig(
         frame=FrameSpec(height=32, width=48, cameras=("left",)),
         encoder=EncoderConfig(
-            kind="vit", width=WIDTH, depth=2, heads=2, latent_dim=WIDTH, patch=16, rope="v2"
+            kind="vit",
+            embed_dim=WIDTH,
+            depth=2,
+            num_heads=2,
+            latent_dim=WIDTH,
+            patch_size=16,
+            rope="v2",
         ),
-        predictor=PredictorConfig(width=64, depth=2, heads=1, rope="v2"),
+        predictor=PredictorConfig(embed_dim=64, depth=2, num_heads=1, rope="v2"),
         action_scale=(1.0,) * 7,
         **changes,
     )

@@ -226,7 +226,7 @@ def test_v2_1(tmp_path, encoder):
     torch.save({"ema_encoder": prefixed(encoder)}, path)
     loaded = published.load(path, "encoder")
     assert same(loaded, encoder) and loaded.rope == "interleaved"
-    modal = VideoTransformer21(WIDTH, 12, 1, patch=16)
+    modal = VideoTransformer21(WIDTH, 12, 1, patch_size=16)
     torch.save({"ema_encoder": prefixed(modal)}, path)
     loaded = published.load(path, "encoder")
     assert isinstance(loaded, VideoTransformer21) and same(loaded, modal)

@@ -153,7 +153,7 @@ def test_classifier(shape, theirs, folder):
 
 def ours(width, heads, ratio):
     torch.manual_seed(1)
-    encoder = VideoTransformer(width, 3, heads, patch=PATCH, mlp_ratio=ratio, rope="v2")
+    encoder = VideoTransformer(width, 3, heads, patch_size=PATCH, mlp_ratio=ratio, rope="v2")
     predictor = MaskedPredictor(
         (SIDE, SIDE), width, 64, 2, 2, num_mask_tokens=3, mlp_ratio=4.0, rope="v2"
     )

@@ -9,7 +9,7 @@ from jepa_gym.models import FrameDecoder
 def test_pictures_of_any_grid_and_patch():
     for grid, patch in (((2, 3), 4), ((1, 2), 64)):
         torch.manual_seed(0)
-        decoder = FrameDecoder(grid, 8, patch, width=32, depth=1).requires_grad_(False)
+        decoder = FrameDecoder(grid, 8, patch, embed_dim=32, depth=1).requires_grad_(False)
         torch.nn.init.normal_(decoder.stages[-1].weight)  # a new one draws only the background
         latents = torch.randn(2, grid[0] * grid[1], 8)
         pictures = decoder(latents)
@@ -28,7 +28,7 @@ def test_stays_small():
 
 
 def test_begins_with_the_background():
-    decoder = FrameDecoder((2, 2), 8, patch=4, width=32, depth=1)
+    decoder = FrameDecoder((2, 2), 8, patch_size=4, embed_dim=32, depth=1)
     background = torch.rand(8, 8, 3)
     decoder.set_background(background)
     pictures = decoder(torch.randn(2, 4, 8))
@@ -38,7 +38,7 @@ def test_begins_with_the_background():
 
 def test_places_tell_tokens_apart():
     torch.manual_seed(0)
-    decoder = FrameDecoder((1, 2), 8, patch=4, width=32, depth=1).requires_grad_(False)
+    decoder = FrameDecoder((1, 2), 8, patch_size=4, embed_dim=32, depth=1).requires_grad_(False)
     torch.nn.init.normal_(decoder.stages[-1].weight)
     alike = decoder(torch.ones(1, 2, 8))
     assert not torch.allclose(alike[:, :, :4], alike[:, :, 4:].flip(2), atol=1e-3)
@@ -46,7 +46,7 @@ def test_places_tell_tokens_apart():
 
 def test_overfits_one_picture():
     torch.manual_seed(0)
-    decoder = FrameDecoder((4, 4), 16, patch=8, width=64, depth=2)
+    decoder = FrameDecoder((4, 4), 16, patch_size=8, embed_dim=64, depth=2)
     latents = torch.randn(1, 16, 16)
     y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
     picture = torch.stack([x, y, (x * 6).sin().abs()], -1)[None]
@@ -62,12 +62,14 @@ def test_overfits_one_picture():
     assert losses[-1] < 0.002 < 0.05 < losses[0]
 
 
-@pytest.mark.parametrize(("name", "value"), [("patch", 1), ("patch", 12), ("width", 48)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("patch_size", 1), ("patch_size", 12), ("embed_dim", 48)]
+)
 def test_rejects_other_sizes(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
-        FrameDecoder((2, 3), 8, **{"patch": 4, "width": 32, name: value})
+        FrameDecoder((2, 3), 8, **{"patch_size": 4, "embed_dim": 32, name: value})
 
 
 def test_rejects_other_latents():
     with pytest.raises(ValueError, match=r"`latents` must be \(B, \(6, 8\)\)"):
-        FrameDecoder((2, 3), 8, patch=4, width=32, depth=1)(torch.zeros(1, 6, 9))
+        FrameDecoder((2, 3), 8, patch_size=4, embed_dim=32, depth=1)(torch.zeros(1, 6, 9))

@@ -12,11 +12,11 @@ PATCH = 64  # 256 pixels are a grid of 4 x 4
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return VideoTransformer21(24, 12, 2, patch=PATCH).requires_grad_(False)
+    return VideoTransformer21(24, 12, 2, patch_size=PATCH).requires_grad_(False)
 
 
 def test_at_256_pixels_it_is_the_plain_encoder_with_a_modality(encoder):
-    plain = VideoTransformer(24, 12, 2, patch=PATCH).requires_grad_(False)
+    plain = VideoTransformer(24, 12, 2, patch_size=PATCH).requires_grad_(False)
     weights = encoder.state_dict()
     for name in ("weight", "bias"):
         weights[f"norm.{name}"] = weights[f"norms_block.3.{name}"]

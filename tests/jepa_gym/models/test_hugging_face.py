@@ -20,7 +20,7 @@ from jepa_gym.agents.planners.cem import CEMConfig
 from jepa_gym.checkpoint.folder import CheckpointError, write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import VideoTransformer
-from jepa_gym.models.hugging_face import ForeignEncoder, find_source, foreign_config
+from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config, find_source
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
 from jepa_gym.world_model import WorldModel, layer_norm
 
@@ -76,10 +76,10 @@ def source(tmp_path):
 
 
 def world_model(encoder, rows=2, columns=4, **changes):
-    frame = FrameSpec(height=rows * encoder.patch, width=columns * encoder.patch)
+    frame = FrameSpec(height=rows * encoder.patch_size, width=columns * encoder.patch_size)
     torch.manual_seed(2)
     settings = WorldModelConfig(
-        frame, encoder, PredictorConfig(width=16, depth=1, heads=1), **changes
+        frame, encoder, PredictorConfig(embed_dim=16, depth=1, num_heads=1), **changes
     )
     return WorldModel(settings).eval()
 
@@ -105,7 +105,7 @@ def expected_features(family, network, frame, mean=IMAGENET_MEAN, std=IMAGENET_S
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5)])
 def test_features_are_those_of_the_source(family, grid, source):
     folder, network = source(family)
-    model = world_model(foreign_config(f"hf:{folder}"), *grid)
+    model = world_model(encoder_config(f"hf:{folder}"), *grid)
     frames = pixels(model)
     latents = model.encode(frames)
     assert latents.shape == (2, 3, grid[0] * grid[1], 24) and latents.dtype == torch.float32
@@ -121,8 +121,8 @@ def test_features_are_those_of_the_source(family, grid, source):
 
 def test_vjepa2_on_a_wide_frame_is_the_published_encoder(source):
     folder, network = source("vjepa2")
-    model = world_model(foreign_config(f"hf:{folder}"), 2, 5)
-    ours = VideoTransformer(24, 2, 2, patch=8, rope="v2")
+    model = world_model(encoder_config(f"hf:{folder}"), 2, 5)
+    ours = VideoTransformer(24, 2, 2, patch_size=8, rope="v2")
     theirs = network.encoder.state_dict()
     weights = {}
     for name in ours.state_dict():
@@ -141,19 +141,19 @@ def test_vjepa2_on_a_wide_frame_is_the_published_encoder(source):
 def test_colours_come_from_the_folder(source):
     folder, network = source("dinov3")
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 224, **SATELLITE}))
-    model = world_model(foreign_config(f"hf:{folder}"))
+    model = world_model(encoder_config(f"hf:{folder}"))
     frames = pixels(model)
     mean, std = SATELLITE.values()
     with torch.no_grad():
         expected = expected_features("dinov3", network, frames[0, 0], mean, std)
         torch.testing.assert_close(model.features(frames)[0, :1], expected, rtol=0, atol=2e-5)
     (folder / "preprocessor_config.json").write_text('{"size": 224}')
-    encoder = ForeignEncoder(foreign_config(f"hf:{folder}"), (32, 32))
+    encoder = HuggingFaceEncoder(encoder_config(f"hf:{folder}"), (32, 32))
     assert (encoder.mean, encoder.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_weights_are_frozen_and_follow_the_model(source):
-    model = world_model(foreign_config(f"hf:{source('dinov2')[0]}"))
+    model = world_model(encoder_config(f"hf:{source('dinov2')[0]}"))
     before = {name: x.clone() for name, x in model.encoder.network.state_dict().items()}
     model.train()
     assert not model.encoder.network.training
@@ -173,7 +173,7 @@ def test_weights_are_frozen_and_follow_the_model(source):
 def test_half_precision_files_are_computed_in_float32(source):
     folder, network = source("dinov2")
     network.bfloat16().save_pretrained(folder)
-    encoder = ForeignEncoder(foreign_config(f"hf:{folder}"), (28, 28))
+    encoder = HuggingFaceEncoder(encoder_config(f"hf:{folder}"), (28, 28))
     assert encoder(torch.randn(1, 3, 28, 28)).dtype == torch.float32
 
 
@@ -184,7 +184,7 @@ def save(model, folder):
 
 def test_checkpoint_names_the_encoder_instead_of_holding_it(source, tmp_path):
     folder, network = source("dinov3")
-    model = world_model(foreign_config(f"hf:{folder}"), success_energy=0.5)
+    model = world_model(encoder_config(f"hf:{folder}"), success_energy=0.5)
     checkpoint = save(model, tmp_path / "checkpoint")
     loaded = WorldModel.from_pretrained(checkpoint)
     assert loaded.config == model.config and not loaded.training
@@ -210,7 +210,7 @@ def test_checkpoint_names_the_encoder_instead_of_holding_it(source, tmp_path):
 @pytest.mark.parametrize("change", ["weights", "preprocessing", "settings"])
 def test_another_encoder_at_the_same_place_is_refused(change, source, tmp_path):
     folder, _ = source("dinov2")
-    checkpoint = save(world_model(foreign_config(f"hf:{folder}")), tmp_path / "checkpoint")
+    checkpoint = save(world_model(encoder_config(f"hf:{folder}")), tmp_path / "checkpoint")
     if change == "weights":
         dinov2().save_pretrained(folder)
     elif change == "preprocessing":
@@ -226,50 +226,50 @@ def test_sharded_weights(source):
     folder, network = source("dinov2")
     (folder / "model.safetensors").unlink()
     network.save_pretrained(folder, max_shard_size="20KB")
-    config = foreign_config(f"hf:{folder}")
+    config = encoder_config(f"hf:{folder}")
     images = torch.randn(1, 3, 42, 42)
     with torch.no_grad():
         expected = network(pixel_values=images).last_hidden_state[:, 1:]
-        torch.testing.assert_close(ForeignEncoder(config, (42, 42))(images), expected)
+        torch.testing.assert_close(HuggingFaceEncoder(config, (42, 42))(images), expected)
     sorted(folder.glob("model-*.safetensors"))[-1].unlink()
     with pytest.raises(FileNotFoundError, match=r"has no model-0000"):
-        foreign_config(f"hf:{folder}")
+        encoder_config(f"hf:{folder}")
 
 
 def test_frames_must_fit_the_patches(source):
-    encoder = foreign_config(f"hf:{source('dinov2')[0]}")
+    encoder = encoder_config(f"hf:{source('dinov2')[0]}")
     message = (
-        "multiple of `encoder.patch`=14, got 128x256; the nearest sizes of each of the 2 cameras "
-        "have 126 or 140 rows and 126 or 140 columns"
+        "multiple of `encoder.patch_size`=14, got 128x256; the nearest sizes of each of the 2 "
+        "cameras have 126 or 140 rows and 126 or 140 columns"
     )
     with pytest.raises(ValueError, match=message):
         WorldModelConfig(FrameSpec(), encoder)
     with pytest.raises(ValueError, match="the nearest sizes have 14 rows and 28 or 42 columns"):
         WorldModelConfig(FrameSpec(height=9, width=30, cameras=("left",)), encoder)
-    encoder = foreign_config(f"hf:{source('vjepa2')[0]}")
+    encoder = encoder_config(f"hf:{source('vjepa2')[0]}")
     with pytest.raises(ValueError, match="taller than wide, got a grid of 3x2"):
         world_model(encoder, 3, 2)
 
 
 def test_folders_that_hold_no_encoder(source, tmp_path):
     with pytest.raises(ValueError, match="hf:NAME_OR_FOLDER"):
-        foreign_config("facebook/dinov2-small")
+        encoder_config("facebook/dinov2-small")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        foreign_config(f"hf:{tmp_path}")
+        encoder_config(f"hf:{tmp_path}")
     folder, network = source("dinov2")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")  # a pickle is not read
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
-        foreign_config(f"hf:{folder}")
+        encoder_config(f"hf:{folder}")
     (folder / "model.safetensors").write_bytes(b"\0" * 99)
     with pytest.raises(CheckpointError, match="truncated"):
-        foreign_config(f"hf:{folder}")
+        encoder_config(f"hf:{folder}")
     weights = {k: v for k, v in network.state_dict().items() if not k.startswith("layernorm")}
     network.save_pretrained(folder, state_dict=weights)
     with pytest.raises(CheckpointError, match=r"lack 2 tensors of the encoder: layernorm\.bias"):
-        ForeignEncoder(foreign_config(f"hf:{folder}"), (28, 28))
+        HuggingFaceEncoder(encoder_config(f"hf:{folder}"), (28, 28))
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match=r"type 'bert'; encoders may be of the types \('vjepa2'"):
-        foreign_config(f"hf:{folder}")
+        encoder_config(f"hf:{folder}")
 
 
 @pytest.mark.parametrize("package", ["transformers", "huggingface_hub"])
@@ -277,7 +277,7 @@ def test_missing_extra(package, source, monkeypatch):
     folder, _ = source("dinov2")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r'pip install "jepa-gym\[hub\]"'):
-        foreign_config(f"hf:{folder}" if package == "transformers" else "hf:owner/name")
+        encoder_config(f"hf:{folder}" if package == "transformers" else "hf:owner/name")
 
 
 def test_hub_names_are_read_from_the_cache(source, tmp_path, monkeypatch):
@@ -291,15 +291,15 @@ def test_hub_names_are_read_from_the_cache(source, tmp_path, monkeypatch):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    config = foreign_config("hf:owner/name", local_files_only=True)
+    config = encoder_config("hf:owner/name", local_files_only=True)
     assert (config.name, config.revision) == ("owner/name", commit)
-    assert config.digest == foreign_config(f"hf:{folder}").digest
+    assert config.digest == encoder_config(f"hf:{folder}").digest
     with pytest.raises(FileNotFoundError, match="did not give it"):
         find_source("owner/other", local_files_only=True)
     # and all of it, loading a checkpoint included, under the hub's own switch
     code = (
-        "from jepa_gym.models.hugging_face import ForeignEncoder, find_source, foreign_config\n"
-        "encoder = ForeignEncoder(foreign_config('hf:owner/name'), (28, 28))\n"
+        "from jepa_gym.models.hugging_face import HuggingFaceEncoder, find_source, encoder_config\n"
+        "encoder = HuggingFaceEncoder(encoder_config('hf:owner/name'), (28, 28))\n"
         "try:\n  find_source('owner/other')\nexcept FileNotFoundError as error:\n  print(error)"
     )
     environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache")}
@@ -313,15 +313,15 @@ def test_configurations_of_before_mean_the_same(source):
     for name in ("name", "revision", "digest"):
         del values["encoder"][name]
     assert WorldModelConfig.from_dict(values) == WorldModelConfig()
-    config = foreign_config(f"hf:{source('dinov2')[0]}")
+    config = encoder_config(f"hf:{source('dinov2')[0]}")
     assert EncoderConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
     for wrong in ({"kind": "hf"}, {"name": "owner/name"}, {"digest": "0"}):
-        with pytest.raises(ValueError, match="foreign_config"):
+        with pytest.raises(ValueError, match="encoder_config"):
             EncoderConfig(**wrong)
 
 
 def test_latent_environment_and_planner(source, tmp_path):
-    encoder = foreign_config(f"hf:{source('vjepa2', patch=16)[0]}")
+    encoder = encoder_config(f"hf:{source('vjepa2', patch=16)[0]}")
     model = world_model(encoder, success_energy=0.5)  # frames of 32 x 64, as `some_starts`
     checkpoint = save(model, tmp_path / "checkpoint")
     write_starts(checkpoint, some_starts())

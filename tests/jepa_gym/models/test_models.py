@@ -18,7 +18,7 @@ GRID, DIM = (2, 3), 16
 
 def make_predictor(**changes):
     torch.manual_seed(0)
-    model = ActionConditionedPredictor(GRID, DIM, width=32, depth=2, heads=2, **changes)
+    model = ActionConditionedPredictor(GRID, DIM, embed_dim=32, depth=2, num_heads=2, **changes)
     for part in model.modules():
         if isinstance(part, nn.Linear):  # 0.02 would leave little to compare
             nn.init.normal_(part.weight, std=0.2)
@@ -64,7 +64,7 @@ def test_appended_frames_change_nothing(extrinsics):
 
 
 def test_mask_numbers():
-    small = ActionConditionedPredictor((1, 2), 6, width=12, depth=1, heads=1)
+    small = ActionConditionedPredictor((1, 2), 6, embed_dim=12, depth=1, num_heads=1)
     mask = small._mask(2, torch.device("cpu"))
     assert mask.shape == (8, 8)
     assert not mask[:4, 4:].any() and mask[:4, :4].all() and mask[4:].all()
@@ -108,7 +108,7 @@ def test_predictor_rejects_bad_shapes(predictor):
 
 def test_tables_of_inference_serve_training():
     rope._grid_rotation.cache_clear()
-    encoder = VideoTransformer(24, 1, 2, patch=8)
+    encoder = VideoTransformer(24, 1, 2, patch_size=8)
     video = torch.randn(1, 3, 2, 16, 16)
     with torch.inference_mode():
         encoder(video)
@@ -152,11 +152,11 @@ def test_rotation_has_the_right_gradient(kind):
 
 def test_out_layers_are_normed_outputs_of_blocks():
     torch.manual_seed(0)
-    encoder = VideoTransformer(24, 3, 2, patch=8).requires_grad_(False)
+    encoder = VideoTransformer(24, 3, 2, patch_size=8).requires_grad_(False)
     video, ids = torch.randn(2, 3, 4, 16, 24), torch.tensor([[0, 5, 11], [2, 3, 4]])
     first, last = encoder(video, ids, out_layers=[0, 2])
     assert torch.equal(last, encoder(video, ids))
-    shallow = VideoTransformer(24, 1, 2, patch=8)
+    shallow = VideoTransformer(24, 1, 2, patch_size=8)
     shallow.load_state_dict(
         {
             k: v
@@ -173,7 +173,7 @@ def test_out_layers_are_normed_outputs_of_blocks():
 
 def test_visible_tokens_are_those_of_the_whole_grid():
     torch.manual_seed(0)
-    encoder = VideoTransformer(24, 2, 2, patch=8).requires_grad_(False)
+    encoder = VideoTransformer(24, 2, 2, patch_size=8).requires_grad_(False)
     video = torch.randn(2, 3, 4, 16, 24)
     order = torch.stack([torch.randperm(12), torch.randperm(12)])
     whole = encoder(video)
@@ -183,7 +183,7 @@ def test_visible_tokens_are_those_of_the_whole_grid():
 
 def test_masked_predictor_on_a_wide_grid():
     torch.manual_seed(0)
-    model = MaskedPredictor((2, 4), DIM, width=24, depth=2, heads=2, num_mask_tokens=2)
+    model = MaskedPredictor((2, 4), DIM, embed_dim=24, depth=2, num_heads=2, num_mask_tokens=2)
     for token in model.mask_tokens:
         nn.init.normal_(token)
     seen, hidden = torch.tensor([[0, 3, 9]]), torch.tensor([[4, 12, 15, 1]])
@@ -198,7 +198,7 @@ def test_masked_predictor_on_a_wide_grid():
 @pytest.mark.parametrize("kind", ["interleaved", "v2"])
 def test_bfloat16_is_near_float32(kind):
     torch.manual_seed(0)
-    encoder = VideoTransformer(48, 2, 2, patch=8, rope=kind).requires_grad_(False)
+    encoder = VideoTransformer(48, 2, 2, patch_size=8, rope=kind).requires_grad_(False)
     predictor = make_predictor(rope=kind)
     video, given = torch.randn(1, 3, 4, 16, 24), inputs()
     with torch.autocast("cpu", torch.bfloat16):
@@ -228,7 +228,7 @@ def test_batch_norm_per_location():
 def test_conv_encoder_encodes_frames_alone():
     from jepa_gym.config import EncoderConfig
 
-    config = EncoderConfig(width=24, depth=1, heads=2, latent_dim=8, patch=8)
+    config = EncoderConfig(embed_dim=24, depth=1, num_heads=2, latent_dim=8, patch_size=8)
     encoder = ConvEncoder(config, (2, 4)).eval()
     images = torch.randn(3, 3, 16, 32)
     out = encoder(images)

@@ -63,7 +63,7 @@ def test_encoders(name, hidden, head_dim, count):
     encoder = video_transformer(name)
     sizes = PRESETS[name]
     shapes = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
-    assert shapes == expected_encoder(sizes["width"], sizes["depth"], hidden)
+    assert shapes == expected_encoder(sizes["embed_dim"], sizes["depth"], hidden)
     assert parameters(encoder) == count and encoder.head_dim == head_dim
 
 
@@ -113,9 +113,9 @@ def test_forwards_on_meta_cost_nothing():
 
 
 def test_changes_and_unknown_names():
-    encoder = video_transformer("vit_tiny", rope="v2", depth=1, patch=8)
-    assert (encoder.rope, encoder.patch, len(encoder.blocks)) == ("v2", 8, 1)
+    encoder = video_transformer("vit_tiny", rope="v2", depth=1, patch_size=8)
+    assert (encoder.rope, encoder.patch_size, len(encoder.blocks)) == ("v2", 8, 1)
     with pytest.raises(ValueError, match="no preset 'vit_enormous'; there are vit_tiny, vit_small"):
         preset("vit_enormous")
-    preset("vit_tiny")["width"] = 1
-    assert PRESETS["vit_tiny"]["width"] == 192
+    preset("vit_tiny")["embed_dim"] = 1
+    assert PRESETS["vit_tiny"]["embed_dim"] == 192

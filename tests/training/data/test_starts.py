@@ -19,7 +19,7 @@ def test_latent_episodes_start_from_test_frames(dataset_folder):
     recorded = arrays.states.reshape(-1, 7)
     for state in starts.states:
         assert (recorded == state).all(1).any()
-    encoder = EncoderConfig(width=16, depth=1, heads=1, latent_dim=8, patch=8)
+    encoder = EncoderConfig(embed_dim=16, depth=1, num_heads=1, latent_dim=8, patch_size=8)
     config = WorldModelConfig(FrameSpec(16, 32), encoder, PredictorConfig(16, 1, 1))
     model = WorldModel(config).eval()
     env = gym.make("JEPALatent-v0", model=model, starts="dataset", data=starts)

@@ -24,8 +24,8 @@ from ..conftest import SIZE, read_log
 @pytest.fixture
 def checkpoint(dataset_folder, tmp_path):
     dataset = Dataset.open(dataset_folder)
-    encoder = EncoderConfig(width=16, depth=1, heads=1, latent_dim=16, patch=8)
-    predictor = PredictorConfig(width=16, depth=1, heads=1)
+    encoder = EncoderConfig(embed_dim=16, depth=1, num_heads=1, latent_dim=16, patch_size=8)
+    predictor = PredictorConfig(embed_dim=16, depth=1, num_heads=1)
     torch.manual_seed(0)
     model = WorldModel(model_config(dataset, dataset.load_arrays("train"), encoder, predictor, 4))
     model.eval().save_pretrained(tmp_path / "model", {})

@@ -18,8 +18,8 @@ from jepa_gym.world_model import WorldModel
 
 from ..conftest import SIZE, read_log
 
-PREDICTOR = PredictorConfig(width=16, depth=1, heads=1)
-VIT = EncoderConfig(kind="vit", width=16, depth=1, heads=1, latent_dim=16, patch=8)
+PREDICTOR = PredictorConfig(embed_dim=16, depth=1, num_heads=1)
+VIT = EncoderConfig(kind="vit", embed_dim=16, depth=1, num_heads=1, latent_dim=16, patch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def joint_config(runs, **changes) -> joint.JointConfig:
         "minutes": 0.05,
         "batch_size": 4,
         "threads": 1,
-        "encoder": EncoderConfig(width=16, depth=1, heads=1, latent_dim=16, patch=8),
+        "encoder": EncoderConfig(embed_dim=16, depth=1, num_heads=1, latent_dim=16, patch_size=8),
         "predictor": PREDICTOR,
     }
     return joint.JointConfig(**fields | changes)
@@ -122,7 +122,7 @@ def test_published_recipe(runs):
             output=folder / "encoder",
             frames=4,
             encoder=VIT,
-            predictor=PredictorConfig(width=16, depth=1, heads=1),
+            predictor=PredictorConfig(embed_dim=16, depth=1, num_heads=1),
             **shared,
         )
     )
@@ -140,7 +140,9 @@ def test_published_recipe(runs):
         joint.model_config(
             Dataset.open(data),
             Dataset.open(data).load_arrays("train"),
-            EncoderConfig(kind="vit", width=32, depth=1, heads=1, latent_dim=32, patch=8),
+            EncoderConfig(
+                kind="vit", embed_dim=32, depth=1, num_heads=1, latent_dim=32, patch_size=8
+            ),
             PREDICTOR,
             4,
         )
@@ -150,7 +152,7 @@ def test_published_recipe(runs):
 
 
 @pytest.mark.parametrize("family", ["vjepa2", "dinov2"])
-def test_posttraining_on_a_foreign_encoder(family, runs, tmp_path, monkeypatch):
+def test_posttraining_on_a_hugging_face_encoder(family, runs, tmp_path, monkeypatch):
     _, data = runs
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 8}
     if family == "vjepa2":
@@ -165,7 +167,7 @@ def test_posttraining_on_a_foreign_encoder(family, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["jepa-gym"])  # the command replaces it
     flags = {"data": data, "encoder": f"hf:{tmp_path / family}", "output": tmp_path / "ac"}
     flags |= {"minutes": 0.05, "batch-size": 4, "threads": 1}
-    flags |= {"predictor.width": 16, "predictor.depth": 1, "predictor.heads": 1}
+    flags |= {"predictor.embed_dim": 16, "predictor.depth": 1, "predictor.num_heads": 1}
     words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
     assert main(["posttrain", *words]) == 0
     model = check_world_model(tmp_path / "ac", data)
