@@ -20,7 +20,7 @@ from jepa_gym.world_model import WorldModel
 @pytest.fixture
 def published(tmp_path):
     """A world model read from a file in the layout of the published V-JEPA 2-AC, at small size."""
-    encoder = EncoderConfig("vit", 64, 1, 2, latent_dim=64, patch=16, rope="v2")
+    encoder = EncoderConfig("vit", 64, 1, 2, latent_dim=64, patch_size=16, rope="v2")
     frame = FrameSpec(256, 256, ("droid",))
     sizes = PredictorConfig(64, 1, 1, rope="v2")
     model = WorldModel(WorldModelConfig(frame, encoder, sizes, action_scale=(1.0,) * 7))
