@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from jepa_gym.envs.physics.arm import euler, matrix
+from jepa_gym.envs.rotations import euler, matrix
 
 DROID_VIEW: dict[str, Any] = {
     "camera": "droid",

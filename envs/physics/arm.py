@@ -19,6 +19,7 @@ from jepa_gym.envs.physics.scene import (
     SERVO_DAMPING,
     SERVO_STIFFNESS,
 )
+from jepa_gym.envs.rotations import euler, matrix
 
 FINGER_TRAVEL_M = 0.04
 MOVE_SHARE = 0.6
@@ -197,20 +198,3 @@ class Arm:
                 if geom in self._pads and other not in self._pads:
                     touched[self._pads.index(geom)].add(int(self.model.geom_bodyid[other]))
         return touched[0] - {0}, touched[1] - {0}
-
-
-def euler(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Return roll, pitch, yaw (rad, extrinsic xyz) of a rotation, (3, 3) or its 9 numbers."""
-    m = np.ravel(matrix)
-    cosine = math.hypot(m[7], m[8])
-    if cosine < 1e-9:  # the hand points along x: roll and yaw turn about the same axis
-        return math.atan2(-m[5], m[4]), math.atan2(-m[6], cosine), 0.0
-    return math.atan2(m[7], m[8]), math.atan2(-m[6], cosine), math.atan2(m[3], m[0])
-
-
-def matrix(angles: np.ndarray) -> np.ndarray:
-    """Return the rotation (3, 3) of roll, pitch, yaw (rad, extrinsic xyz)."""
-    quat, flat = np.zeros(4), np.zeros(9)
-    mujoco.mju_euler2Quat(quat, np.asarray(angles, np.float64), "XYZ")
-    mujoco.mju_quat2Mat(flat, quat)
-    return flat.reshape(3, 3)

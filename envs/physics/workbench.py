@@ -5,10 +5,11 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from jepa_gym.envs.physics.arm import Arm, matrix
+from jepa_gym.envs.physics.arm import Arm
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.stage import Stage
 from jepa_gym.envs.pictures.rendering import FrameRenderer
+from jepa_gym.envs.rotations import matrix
 from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.sampling import sample_clear_places
 from jepa_gym.envs.variations import Variation

@@ -1,4 +1,8 @@
-"""Exterior cameras: where they stand, how they see, and how variations move them."""
+"""Exterior cameras: where they stand, how they see, and how variations move them.
+
+MuJoCo's cameras look along their own -z with y up; DROID records poses in OpenCV's convention, x to
+the right of the picture, y down and z forward (`droid_extrinsics`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
+from jepa_gym.envs.rotations import euler
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,19 @@ def camera_azimuth_deg(name: str) -> float:
 def camera_aspect(name: str) -> float | None:
     """Return width / height of a camera's field of view, None for square pixels."""
     return CAMERAS[name].aspect if name in CAMERAS else None
+
+
+def droid_extrinsics(position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Return a camera's pose (6,) float64 as DROID's `camera_extrinsics`, in the base frame.
+
+    Position in metres, then the extrinsic xyz Euler angles (rad) of the axes of OpenCV: a point at
+    depth z that is seen x to the right of the middle and y below it has these coordinates.
+
+    Args:
+        position: (3,) m, `MjData.cam_xpos`.
+        rotation: (3, 3) or its 9 numbers, `MjData.cam_xmat`: MuJoCo's axes, z backward and y up.
+    """
+    return np.array([*position, *euler(np.reshape(rotation, (3, 3)) * [1.0, -1.0, -1.0])])
 
 
 def moved_camera(

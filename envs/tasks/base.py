@@ -11,6 +11,8 @@ import mujoco
 import numpy as np
 from gymnasium.utils import EzPickle
 
+from jepa_gym.actions import checked_actions
+from jepa_gym.config import MAX_TURN_RAD
 from jepa_gym.envs.droid import flange_action, hand_action, to_droid
 from jepa_gym.envs.physics.arm import FINGER_TRAVEL_M
 from jepa_gym.envs.physics.scene import HOME
@@ -19,12 +21,7 @@ from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.tasks.options import parse_options
 from jepa_gym.envs.tasks.schedule import GoalSchedule
-from jepa_gym.envs.tasks.spaces import (
-    MAX_TURN_RAD,
-    action_space,
-    checked_action,
-    observation_space,
-)
+from jepa_gym.envs.tasks.spaces import action_space, observation_space
 from jepa_gym.envs.variations import Variation, sample_variation
 
 GOAL_ATTEMPTS = 20
@@ -252,7 +249,7 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         """
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
-        action = checked_action(action, self.action_space, self.clip_actions)
+        action = checked_actions(action, self.action_space, clip=self.clip_actions)
         if self.state_convention == "droid":
             action = hand_action(action, self.arm.state())
         self.ik_error_m = self.arm.move(action, self.step_s)

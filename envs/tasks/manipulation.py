@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from jepa_gym.envs.physics.arm import matrix
+from jepa_gym.envs.rotations import matrix
 from jepa_gym.envs.tasks.base import FrankaEnv, GoalError
 
 HOVER_M = 0.08

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jepa_gym.envs.droid import TOOL_LENGTH_M, flange_action, hand_action, make_droid, to_droid
-from jepa_gym.envs.physics.arm import matrix
+from jepa_gym.envs.rotations import matrix
 
 
 def test_states_are_the_flanges():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jepa_gym.envs.physics.arm import euler, matrix
+from jepa_gym.envs.rotations import euler, matrix
 from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M
 
 

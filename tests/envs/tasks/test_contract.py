@@ -117,6 +117,8 @@ def test_reward_is_vectorised_and_pure(make, env_id):
         (np.zeros(6), r"shape \(7,\)"),
         (np.full(7, np.nan), "finite"),
         (np.full(7, 0.5), "outside the bounds"),
+        (["0.01"] * 7, "real numbers"),
+        (np.zeros(7, complex), "real numbers"),
     ],
 )
 def test_bad_actions_raise_and_change_nothing(make, action, message):
