@@ -24,13 +24,13 @@ class DatasetGoals(gym.Wrapper):
     environment's task and the start is not.
 
     Args:
-        env: a Franka environment that looks plain (no split, no distractors).
-        data: folder of a dataset recorded by `jepa-gym collect`.
-        gap: least and greatest number of recorded steps from start to goal.
+        env: A Franka environment that looks plain (no split, no distractors).
+        data: Folder of a dataset recorded by `jepa-gym collect`.
+        gap: Least and greatest number of recorded steps from start to goal.
 
     Raises:
-        FileNotFoundError: no dataset, or no test episode with the environment's object.
-        ValueError: a gap out of range.
+        FileNotFoundError: If there is no dataset, or no test episode with the environment's object.
+        ValueError: If the gap is out of range.
     """
 
     def __init__(self, env: gym.Env, data: str | Path, gap: tuple[int, int] = (3, 10)) -> None:
@@ -39,7 +39,7 @@ class DatasetGoals(gym.Wrapper):
             raise ValueError(f"`gap` must be (least, greatest) with 1 <= least, got {gap}")
         self.gap = gap
         folder = Dataset.open(data).folder
-        obj = env.unwrapped.obj
+        obj = env.get_wrapper_attr("obj")
         self._folders = [
             path
             for path in episode_folders(folder)
@@ -53,7 +53,7 @@ class DatasetGoals(gym.Wrapper):
         """Reset to a drawn pair of frames; `info["recorded"]` names episode, start and goal.
 
         Raises:
-            RuntimeError: no pair of frames fits the task.
+            RuntimeError: If no pair of frames fits the task.
         """
         if seed is not None:
             self._generator = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ class DatasetGoals(gym.Wrapper):
             folder = self._folders[self._generator.integers(len(self._folders))]
             states = read_episode(folder, cameras=()).sim_state
             gap = int(self._generator.integers(self.gap[0], self.gap[1] + 1))
-            if gap >= len(states):
+            if states is None or gap >= len(states):
                 continue
             start = int(self._generator.integers(len(states) - gap))
             recorded = {"start": states[start], "goal": states[start + gap]}

@@ -9,40 +9,57 @@ A folder per episode::
                                   action, reward, success, simulator_state, timestamp_s
     recordings/MP4/<serial>.mp4   H.264, short groups of pictures, no B-frames
 
-The first three data sets and the videos are DROID's; the last line of data sets is our own and is
-required only where the metadata name `jepa-gym` as the writer, so one reader serves both. In our
-recordings the serial of a camera is its name.
+The first three data sets and the videos are DROID's; the last line of data sets is our own. Which
+of these an episode has is told by `recorded` in the metadata that `jepa-gym` writes, so that one
+reader serves both. In our recordings the serial of a camera is its name.
+
+Extrinsics are the camera's pose in the robot's base frame with OpenCV's axes, as in DROID: x to the
+right of the picture, y down, z into the scene.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import h5py
 import numpy as np
+from av.error import FFmpegError
+
+from jepa_gym.training.data.videos import read_video, write_video
 
 WRITER = "jepa-gym"
 DROID_CAMERAS = ("left", "right", "wrist")
-OWN_KEYS = ("action", "reward", "success", "simulator_state", "timestamp_s")
-VIDEO_OPTIONS = {"crf": "18", "g": "10", "bf": "0", "preset": "veryfast"}
+OWN_FIELDS = {
+    "action": "actions",
+    "reward": "rewards",
+    "success": "success",
+    "simulator_state": "sim_state",
+    "timestamp_s": "timestamps_s",
+}
+"""Data set of our own -> field of `Episode`."""
+MAX_POSITION_M = 5.0
+MAX_ANGLE_RAD = 6.3
+CLOSEDNESS = (-0.1, 1.1)
+MAX_NUMBER = 1e6
 
 
-class CorruptEpisodeError(Exception):
+class CorruptEpisodeError(ValueError):
     """An episode that cannot be used; names the folder and the reason."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         """Store the folder and the reason.
 
         Args:
-            folder: the episode's folder.
-            reason: what is wrong with it.
+            folder: The episode's folder.
+            reason: What is wrong with it.
         """
         super().__init__(f"corrupt episode {folder}: {reason}")
         self.folder = folder
@@ -61,8 +78,9 @@ class Episode:
     """Camera name -> (T, Y, X, 3) uint8."""
     states: np.ndarray
     """(T, 7): metres, radians (extrinsic xyz), closedness."""
-    extrinsics: dict[str, np.ndarray]
-    """Camera name -> (T, 6): position in metres and extrinsic-xyz angles in the base frame."""
+    extrinsics: dict[str, np.ndarray] = field(default_factory=dict)
+    """Camera name -> (T, 6): position in metres and extrinsic-xyz angles in the base frame, with
+    OpenCV's axes."""
     actions: np.ndarray | None = None
     """(T - 1, 7), as commanded."""
     rewards: np.ndarray | None = None
@@ -81,39 +99,30 @@ def write_episode(folder: str | Path, episode: Episode) -> Path:
     """Write an episode whole or not at all (temporary folder, then rename).
 
     Args:
-        folder: target folder; its name becomes the episode's id. Must not exist.
-        episode: a complete episode, with our own fields set.
+        folder: Target folder; its name becomes the episode's id. Must not exist.
+        episode: The episode. Frames and states are required, everything else may be left out.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: `folder` exists.
-        ValueError: lengths, shapes or values are wrong.
+        FileExistsError: If `folder` exists.
+        ValueError: If lengths, shapes or values are wrong.
+        OSError: If the disk is full.
     """
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"episode folder {folder} exists; episodes are never overwritten")
-    reason = _problem(episode, own=True)
-    if reason is None and "step_s" not in episode.metadata:
-        reason = "metadata lack `step_s` (seconds between frames)"
+    reason = problem(episode)
+    if reason is None and not float(episode.metadata.get("step_s", 0)) > 0:
+        reason = "the metadata lack a positive `step_s` (seconds between frames)"
     if reason:
         raise ValueError(f"cannot write episode {folder.name}: {reason}")
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        (temporary / "recordings" / "MP4").mkdir(parents=True)
-        for camera, frames in episode.frames.items():
-            path = temporary / "recordings" / "MP4" / f"{camera}.mp4"
-            write_video(path, frames, float(episode.metadata["step_s"]))
-        _write_trajectory(temporary / "trajectory.h5", episode)
-        metadata = dict(episode.metadata)
-        metadata |= {"writer": WRITER, "id": folder.name, "trajectory_length": len(episode.states)}
-        for camera in {**dict.fromkeys(DROID_CAMERAS), **episode.frames}:
-            path = f"recordings/MP4/{camera}.mp4" if camera in episode.frames else None
-            metadata[f"{camera}_mp4_path"] = path
-        text = json.dumps(metadata, indent=1, sort_keys=True)
-        (temporary / f"metadata_{folder.name}.json").write_text(text + "\n")
+        with _full_disk_named(folder):
+            _write_files(temporary, folder.name, episode)
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -121,33 +130,59 @@ def write_episode(folder: str | Path, episode: Episode) -> Path:
     return folder
 
 
+def _write_files(folder: Path, name: str, episode: Episode) -> None:
+    (folder / "recordings" / "MP4").mkdir(parents=True)
+    for camera, frames in episode.frames.items():
+        path = folder / "recordings" / "MP4" / f"{camera}.mp4"
+        write_video(path, frames, float(episode.metadata["step_s"]))
+    _write_trajectory(folder / "trajectory.h5", episode)
+    metadata = dict(episode.metadata)
+    metadata |= {"writer": WRITER, "id": name, "trajectory_length": len(episode.states)}
+    metadata["recorded"] = [
+        key for key, attribute in OWN_FIELDS.items() if getattr(episode, attribute) is not None
+    ]
+    for camera in {**dict.fromkeys(DROID_CAMERAS), **episode.frames}:
+        path = f"recordings/MP4/{camera}.mp4" if camera in episode.frames else None
+        metadata[f"{camera}_mp4_path"] = path
+    text = json.dumps(metadata, indent=1, sort_keys=True)
+    (folder / f"metadata_{name}.json").write_text(text + "\n")
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Say that the disk is full, and where, in whatever words a library reports it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error):
+            text = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, text, str(folder)) from error
+        raise
+
+
 def read_episode(folder: str | Path, cameras: tuple[str, ...] = ("left", "wrist")) -> Episode:
     """Read and check an episode; real DROID folders and our own.
 
     Args:
-        folder: the episode's folder.
-        cameras: views to decode.
+        folder: The episode's folder.
+        cameras: Views to decode.
 
     Returns:
-        The episode, with float64 numbers and uint8 frames. Fields that only our own recordings
-        have are None for others.
+        The episode, with float64 numbers and uint8 frames. What was not recorded is None.
 
     Raises:
-        CorruptEpisodeError: truncated video, missing key, wrong lengths, non-finite numbers.
+        CorruptEpisodeError: If a video is truncated, a key is missing, lengths differ, or numbers
+            are not finite or not in the units of the contract.
     """
     folder = Path(folder)
     metadata = read_metadata(folder)
-    own = metadata.get("writer") == WRITER
-    frames = {}
-    for camera in cameras:
-        name = metadata.get(f"{camera}_mp4_path")
-        if not name:
-            raise CorruptEpisodeError(folder, f"the metadata name no `{camera}_mp4_path`")
-        frames[camera] = _decode(folder, folder / "recordings" / "MP4" / Path(name).name)
-    serials = {camera: Path(metadata[f"{camera}_mp4_path"]).stem for camera in cameras}
-    numbers = _read_trajectory(folder, serials, own)
+    paths = {camera: video_path(folder, metadata, camera) for camera in cameras}
+    frames = {camera: _decode(folder, path) for camera, path in paths.items()}
+    serials = {camera: path.stem for camera, path in paths.items()}
+    numbers = read_trajectory(folder, metadata, serials)
     episode = Episode(frames=frames, metadata=metadata, **numbers)
-    reason = _problem(episode, own)
+    reason = problem(episode)
     if reason:
         raise CorruptEpisodeError(folder, reason)
     return episode
@@ -157,13 +192,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """Read the one `metadata_*.json` of an episode folder.
 
     Args:
-        folder: the episode's folder.
+        folder: The episode's folder.
 
     Returns:
         The metadata.
 
     Raises:
-        CorruptEpisodeError: there is not exactly one such file, or it is not a JSON object.
+        CorruptEpisodeError: If there is not exactly one such file, or it is not a JSON object.
     """
     paths = sorted(folder.glob("metadata_*.json"))
     if len(paths) != 1:
@@ -177,131 +212,125 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def write_video(path: Path, frames: np.ndarray, step_s: float) -> None:
-    """Encode frames as H.264 (crf 18, groups of 10, no B-frames, yuv420p).
+def video_path(folder: Path, metadata: dict[str, Any], camera: str) -> Path:
+    """Return the video of a camera; DROID's metadata hold paths of the laboratory that recorded it.
 
     Args:
-        path: the .mp4 file.
-        frames: (T, Y, X, 3) uint8 with even Y and X.
-        step_s: seconds between frames.
-    """
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(1 / step_s).limit_denominator(1000))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.options = VIDEO_OPTIONS
-        stream.codec_context.thread_count = 1
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def read_video(path: Path) -> np.ndarray:
-    """Decode every frame of a video.
-
-    Args:
-        path: the video file.
-
-    Returns:
-        (T, Y, X, 3) uint8.
+        folder: The episode's folder.
+        metadata: Its metadata.
+        camera: "left", "right", "wrist" or another name.
 
     Raises:
-        av.FFmpegError: the file is missing, truncated or not a video.
-        ValueError: the file holds no frame.
+        CorruptEpisodeError: If the metadata do not name the camera's video.
     """
-    with av.open(str(path)) as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    if not images:
-        raise ValueError(f"{path} holds no frame")
-    return np.stack(images)
+    name = metadata.get(f"{camera}_mp4_path")
+    if not isinstance(name, str) or not name:
+        raise CorruptEpisodeError(folder, f"the metadata name no `{camera}_mp4_path`")
+    return folder / "recordings" / "MP4" / Path(name).name
 
 
 def _decode(folder: Path, path: Path) -> np.ndarray:
     try:
         return read_video(path)
-    except (av.FFmpegError, ValueError, IndexError, OSError) as error:
+    except (FFmpegError, ValueError, IndexError, OSError) as error:
         name = path.relative_to(folder)
         raise CorruptEpisodeError(folder, f"cannot decode {name} ({error})") from error
 
 
 def _write_trajectory(path: Path, episode: Episode) -> None:
-    own = dict(
-        zip(
-            OWN_KEYS,
-            (
-                episode.actions,
-                episode.rewards,
-                episode.success,
-                episode.sim_state,
-                episode.timestamps_s,
-            ),
-            strict=True,
-        )
-    )
     with h5py.File(path, "w") as file:
         robot = file.create_group("observation/robot_state")
         robot["cartesian_position"] = np.asarray(episode.states[:, :6], np.float64)
         robot["gripper_position"] = np.asarray(episode.states[:, 6], np.float64)
         for camera, poses in episode.extrinsics.items():
             file[f"observation/camera_extrinsics/{camera}_left"] = np.asarray(poses, np.float64)
-        for key, value in own.items():
-            file[key] = np.asarray(value, bool if key == "success" else np.float64)
+        for key, attribute in OWN_FIELDS.items():
+            value = getattr(episode, attribute)
+            if value is not None:
+                file[key] = np.asarray(value, bool if key == "success" else np.float64)
 
 
-def _read_trajectory(folder: Path, serials: dict[str, str], own: bool) -> dict[str, Any]:
+def read_trajectory(
+    folder: Path, metadata: dict[str, Any], serials: dict[str, str]
+) -> dict[str, Any]:
+    """Read the numbers of an episode, without its videos.
+
+    Args:
+        folder: The episode's folder.
+        metadata: Its metadata.
+        serials: Camera -> name that its extrinsics have in the file.
+
+    Returns:
+        The fields of `Episode` but for frames and metadata.
+
+    Raises:
+        CorruptEpisodeError: If the file is damaged or lacks something.
+    """
     robot = "observation/robot_state"
+    recorded = metadata.get("recorded", OWN_FIELDS) if metadata.get("writer") == WRITER else ()
     try:
         with h5py.File(folder / "trajectory.h5", "r") as file:
             pose = np.asarray(file[f"{robot}/cartesian_position"], np.float64)
             gripper = np.asarray(file[f"{robot}/gripper_position"], np.float64)
-            extrinsics = {
-                camera: np.asarray(file[f"observation/camera_extrinsics/{serial}_left"], np.float64)
-                for camera, serial in serials.items()
-            }
-            values = [np.asarray(file[key]) for key in OWN_KEYS] if own else [None] * len(OWN_KEYS)
-    except (OSError, KeyError) as error:
+            keys = {c: f"observation/camera_extrinsics/{x}_left" for c, x in serials.items()}
+            extrinsics = {c: np.asarray(file[key]) for c, key in keys.items() if key in file}
+            own = {OWN_FIELDS[key]: np.asarray(file[key]) for key in OWN_FIELDS if key in recorded}
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CorruptEpisodeError(folder, f"cannot read trajectory.h5 ({error})") from error
     if pose.ndim != 2 or gripper.shape != pose.shape[:1]:
         shapes = f"cartesian_position {pose.shape}, gripper_position {gripper.shape}"
         raise CorruptEpisodeError(folder, f"expected (T, 6) and (T,), got {shapes}")
-    names = ("actions", "rewards", "success", "sim_state", "timestamps_s")
     states = np.concatenate([pose, gripper[:, None]], axis=1)  # (T, 6), (T, 1) -> (T, 7)
-    return dict(zip(names, values, strict=True)) | {"states": states, "extrinsics": extrinsics}
+    return {"states": states, "extrinsics": extrinsics} | own
 
 
-def _problem(episode: Episode, own: bool) -> str | None:
+def problem(episode: Episode) -> str | None:
     """Say what is wrong with an episode's arrays, or None."""
     steps = len(episode.states)
+    if steps < 2:
+        return f"needs at least 2 frames, has {steps}"
     expected: dict[str, tuple[Any, tuple[int, ...]]] = {"states": (episode.states, (steps, 7))}
     for camera, poses in episode.extrinsics.items():
         expected[f"extrinsics of {camera}"] = (poses, (steps, 6))
-    if own:
-        expected |= {
-            "actions": (episode.actions, (steps - 1, 7)),
-            "rewards": (episode.rewards, (steps - 1,)),
-            "success": (episode.success, (steps - 1,)),
-            "timestamps_s": (episode.timestamps_s, (steps,)),
-            "sim_state": (episode.sim_state, (steps, -1)),
-        }
-    if steps < 2:
-        return f"needs at least 2 frames, has {steps}"
-    if set(episode.frames) - set(episode.extrinsics):
-        return f"no extrinsics for {sorted(set(episode.frames) - set(episode.extrinsics))}"
+    shapes = {"actions": (steps - 1, 7), "rewards": (steps - 1,), "success": (steps - 1,)}
+    size = 0 if episode.sim_state is None else episode.sim_state.shape[-1]
+    shapes |= {"sim_state": (steps, size), "timestamps_s": (steps,)}
+    for name, shape in shapes.items():
+        if getattr(episode, name) is not None:
+            expected[name] = (getattr(episode, name), shape)
     for name, (value, shape) in expected.items():
-        if value is None:
-            return f"{name} missing"
         array = np.asarray(value)
-        if name == "sim_state" and array.ndim == 2:
-            shape = (steps, array.shape[1])
         if array.shape != shape:
             return f"{name} must have shape {shape}, has {array.shape}"
         if not np.isfinite(array.astype(np.float64)).all():
             return f"{name} holds NaN or infinite numbers"
-    for camera, frames in episode.frames.items():
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            return f"frames of {camera} must be (T, Y, X, 3) uint8, are {frames.shape}"
-        if len(frames) != steps:
-            return f"{camera} has {len(frames)} frames, the trajectory {steps} rows"
+        if np.abs(array.astype(np.float64)).max(initial=0) > MAX_NUMBER:
+            return f"{name} holds numbers beyond {MAX_NUMBER:g}"
+    if episode.timestamps_s is not None and not (np.diff(episode.timestamps_s) > 0).all():
+        return "timestamps_s do not grow"
+    return unit_problem(episode.states) or _frame_problem(episode.frames, steps)
+
+
+def unit_problem(states: np.ndarray) -> str | None:
+    """Say which states (T, 7) cannot be metres, radians and closedness, or None."""
+    position, angle = np.abs(states[:, :3]).max(), np.abs(states[:, 3:6]).max()
+    low, high = states[:, 6].min(), states[:, 6].max()
+    if position > MAX_POSITION_M:
+        return f"states hold positions of {position:g} m: they must be in metres (millimetres?)"
+    if angle > MAX_ANGLE_RAD:
+        return f"states hold angles of {angle:g} rad: they must be in radians (degrees?)"
+    if low < CLOSEDNESS[0] or high > CLOSEDNESS[1]:
+        return (
+            f"states hold a gripper closedness from {low:g} to {high:g}: it must be in [0, 1], "
+            "0 open and 1 closed (a width in metres or millimetres?)"
+        )
+    return None
+
+
+def _frame_problem(frames: dict[str, np.ndarray], steps: int) -> str | None:
+    for camera, pictures in frames.items():
+        if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
+            return f"frames of {camera} must be (T, Y, X, 3) uint8, are {pictures.shape}"
+        if len(pictures) != steps:
+            return f"{camera} has {len(pictures)} frames, the trajectory {steps} rows"
     return None

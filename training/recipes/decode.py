@@ -23,7 +23,8 @@ from torch import Tensor
 from jepa_gym.checkpoint.decoder import encoder_hash, write_decoder
 from jepa_gym.checkpoint.folder import SHIPPED
 from jepa_gym.models import FrameDecoder
-from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
+from jepa_gym.training.data.clips import ClipArrays, ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import provenance
 from jepa_gym.world_model import WorldModel

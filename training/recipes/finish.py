@@ -13,13 +13,12 @@ import jepa_gym
 from jepa_gym import poses
 from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
-from jepa_gym.training.data.dataset import ClipArrays, Dataset
+from jepa_gym.training.data.clips import ClipArrays
+from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.data.starts import start_frames
 from jepa_gym.training.engine.trainer import Progress, RunConfig, command, plain
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
 from jepa_gym.world_model import WorldModel
-
-START_FRAMES = 24
-START_DISTANCE_M = (0.08, 0.20)
 
 
 def model_config(
@@ -132,31 +131,3 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "processor": platform.machine(),
     }
-
-
-def start_frames(arrays: ClipArrays, count: int = START_FRAMES) -> checkpoints.StartFrames:
-    """Choose held-out frames, each with a later one 8 to 20 cm away as the goal.
-
-    Args:
-        arrays: the held-out split.
-        count: most starts; at most one per episode.
-
-    Raises:
-        ValueError: no episode moves that far.
-    """
-    chosen = []
-    for episode, states in enumerate(arrays.states):
-        distance = np.linalg.norm(states[:, None, :3] - states[None, :, :3], axis=-1)
-        fits = (distance > START_DISTANCE_M[0]) & (distance < START_DISTANCE_M[1])
-        pairs = np.argwhere(np.triu(fits))
-        if len(pairs):
-            chosen.append((episode, *pairs[len(pairs) // 2]))
-    if not chosen:
-        raise ValueError("no held-out episode moves the hand by 8 to 20 cm; collect more episodes")
-    chosen = chosen[:count]
-    return checkpoints.StartFrames(
-        frames=np.stack([arrays.clip(e, t, t + 1)[0] for e, t, _ in chosen]),
-        states=np.stack([arrays.states[e, t] for e, t, _ in chosen]),
-        goal_frames=np.stack([arrays.clip(e, g, g + 1)[0] for e, _, g in chosen]),
-        goal_states=np.stack([arrays.states[e, g] for e, _, g in chosen]),
-    )

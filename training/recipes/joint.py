@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from jepa_gym import poses
 from jepa_gym.config import EncoderConfig, PredictorConfig
-from jepa_gym.training.data.dataset import ClipSampler, Dataset
+from jepa_gym.training.data.clips import ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, save_model
 from jepa_gym.training.recipes.landscape import Landscape

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jepa_gym import poses
 from jepa_gym.agents.calibration import best_of_grid, one_step_energies
-from jepa_gym.training.data.dataset import ClipArrays
+from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.world_model import WorldModel
 
 FAR_M = (0.10, 0.20)

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.models import hugging_face
-from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
+from jepa_gym.training.data.clips import ClipArrays, ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, save_model
 from jepa_gym.training.recipes.landscape import Landscape

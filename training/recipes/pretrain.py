@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from jepa_gym.checkpoint.folder import CheckpointError, check_tensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
 from jepa_gym.models import MaskedPredictor, VideoTransformer
-from jepa_gym.training.data.dataset import ClipArrays, ClipSampler, Dataset
+from jepa_gym.training.data.clips import ClipArrays, ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, provenance
 from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks

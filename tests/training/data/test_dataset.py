@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import errno
 import json
 import mmap
+import os
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from jepa_gym import poses
-from jepa_gym.training.data.dataset import ClipSampler, Dataset, content_hash, split_of
+from jepa_gym.commands import one_line
+from jepa_gym.training.data import cache, content
+from jepa_gym.training.data.clips import ClipArrays, ClipSampler
+from jepa_gym.training.data.dataset import ContentError, Dataset, split_of, write_index
 from jepa_gym.training.data.episodes import CorruptEpisodeError
 
-from ..conftest import SIZE, make_dataset, make_episode
+from ..conftest import INDEX, SIZE, make_dataset, make_episode
 
 
 def test_arrays(dataset_folder):
@@ -42,7 +48,7 @@ def test_actions_are_differences_of_states(dataset_folder):
 
 def test_cache_is_built_once(dataset_folder, monkeypatch):
     Dataset.open(dataset_folder).load_arrays("train")
-    monkeypatch.setattr(Dataset, "_build_cache", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(cache, "_build", lambda *_: pytest.fail("built again"))
     Dataset.open(dataset_folder).load_arrays("train")
 
 
@@ -65,34 +71,118 @@ def test_what_was_trained_on_stays_so():
     assert {name: split_of(name) for name in known} == known
 
 
-def test_hash_sees_every_byte(tmp_path):
+def test_hash_sees_every_byte_and_is_remembered(tmp_path, monkeypatch):
     folder = make_dataset(tmp_path / "d", train=2)
-    before = content_hash(folder)
+    before = Dataset.open(folder).hash
     assert json.loads((folder / "dataset.json").read_text())["content_hash"] == before
     path = next(folder.rglob("left.mp4"))
     path.write_bytes(path.read_bytes() + b"x")
-    assert content_hash(folder) != before
+    read = []
+    digest = content.hashlib.file_digest
+    monkeypatch.setattr(
+        content.hashlib, "file_digest", lambda f, name: read.append(f.name) or digest(f, name)
+    )
+    assert Dataset.open(folder).hash != before
+    assert read == [str(path)]  # nothing else is read again
+
+
+def test_a_moved_dataset_is_read_once_more(tmp_path, monkeypatch):
+    folder = make_dataset(tmp_path / "d", train=2)
+    copied = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert Dataset.open(copied).hash == Dataset.open(folder).hash
+    monkeypatch.setattr(content.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+    Dataset.open(copied).check_content()
+
+
+def corrupt_episode(folder):
+    bad = sorted((folder / "episodes").iterdir())[1]
+    video = bad / "recordings" / "MP4" / "left.mp4"
+    video.write_bytes(video.read_bytes()[:200])
+    return bad
 
 
 def test_corrupt_episode_is_named_and_skipped_only_on_request(tmp_path):
     folder = make_dataset(tmp_path / "d", train=3, validation=1)
-    bad = sorted((folder / "episodes").iterdir())[1]
-    video = bad / "recordings" / "MP4" / "left.mp4"
-    video.write_bytes(video.read_bytes()[:200])
-    with pytest.raises(CorruptEpisodeError, match=bad.name):
+    bad = corrupt_episode(folder)
+    with pytest.raises(ContentError, match=f"{bad.name}/recordings/MP4/left.mp4"):
         Dataset.open(folder).load_arrays("train")
     with pytest.warns(UserWarning, match=bad.name):
         arrays = Dataset.open(folder, skip_corrupt=True).load_arrays("train")
     assert len(arrays.ids) == 2 and bad.name not in arrays.ids
+
+
+def test_corrupt_since_it_was_recorded(tmp_path):
+    folder = make_dataset(tmp_path / "d", train=3)
+    bad = corrupt_episode(folder)
+    write_index(folder, INDEX)
+    with pytest.raises(CorruptEpisodeError, match=bad.name):
+        Dataset.open(folder).load_arrays("train")
+    with pytest.warns(UserWarning, match=bad.name):
+        Dataset.open(folder, skip_corrupt=True).load_arrays("train")
     with pytest.raises(CorruptEpisodeError, match="--skip-corrupt"):  # from the cache now
         Dataset.open(folder).load_arrays("train")
 
 
-def test_changed_content(tmp_path):
+def test_skipping_what_is_corrupt_does_not_forgive_other_changes(tmp_path):
+    folder = make_dataset(tmp_path / "d", train=4)
+    corrupt_episode(folder)
+    exchanged = sorted((folder / "episodes").iterdir())[0]
+    with h5py.File(exchanged / "trajectory.h5", "a") as file:
+        file["observation/robot_state/gripper_position"][0] = 0.123
+    with pytest.raises(ContentError, match=f"{exchanged.name}/trajectory.h5"):
+        Dataset.open(folder, skip_corrupt=True).load_arrays("train")
+
+
+def test_removed_episode(tmp_path):
     folder = make_dataset(tmp_path / "d", train=3)
     shutil.rmtree(sorted((folder / "episodes").iterdir())[0])
-    with pytest.raises(ValueError, match="content hash"):
-        Dataset.open(folder).load_arrays("train")
+    for skip in (False, True):
+        with pytest.raises(ContentError, match="files were added, removed or changed"):
+            Dataset.open(folder, skip_corrupt=skip).load_arrays("train")
+
+
+@pytest.mark.parametrize("kind", ["frames", "numbers"])
+@pytest.mark.parametrize("damage", ["half", "noise", "empty"])
+def test_damaged_cache_is_made_again(dataset_folder, capsys, kind, damage):
+    arrays = Dataset.open(dataset_folder).load_arrays("test")
+    path = next((dataset_folder / "cache").glob(f"{kind}-*"))
+    whole = path.read_bytes()
+    broken = {"half": whole[: len(whole) // 2], "noise": b"\x93" * 400, "empty": b""}[damage]
+    path.unlink()
+    path.write_bytes(broken)
+    again = Dataset.open(dataset_folder).load_arrays("test")
+    assert "is damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(arrays.frames, again.frames)
+    assert arrays.ids == again.ids
+
+
+def test_full_disk_is_found_before_decoding_and_leaves_nothing(dataset_folder, monkeypatch):
+    folder = dataset_folder / "cache"
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        Dataset.open(dataset_folder).load_arrays("train")
+    assert one_line(caught.value).startswith(f"the disk is full while writing {folder}")
+    assert list(folder.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(dataset_folder):
+    folder = dataset_folder / "cache"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    left, alive = (
+        folder / ".frames-0.999999999.tmp.npy",
+        folder / f".frames-0.{os.getpid()}.tmp.npy",
+    )
+    left.write_bytes(b"x")
+    alive.write_bytes(b"x")
+    Dataset.open(dataset_folder).load_arrays("train")
+    assert not left.exists() and alive.exists()
+    alive.unlink()
 
 
 def test_errors_of_open(tmp_path):
@@ -100,6 +190,13 @@ def test_errors_of_open(tmp_path):
         Dataset.open(tmp_path)
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(ValueError, match="cameras"):
+        Dataset.open(tmp_path)
+    for text in ("{", "[]", "\x00"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(ValueError, match=r"dataset\.json is damaged .* delete it"):
+            Dataset.open(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps(INDEX | {"content_hash": 3}))
+    with pytest.raises(ValueError, match="wrong type for \\['content_hash'"):
         Dataset.open(tmp_path)
 
 
@@ -120,3 +217,18 @@ def test_sampler(dataset_folder):
     torch.testing.assert_close(moved, batch.states[:, 1:], atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match=r"\[1, 12\]"):
         ClipSampler(arrays, 13, 5, 3)
+
+
+def test_clips_are_read_ahead_by_bytes(tmp_path):
+    """Latents are cached as float16: two bytes a number."""
+    latents = np.lib.format.open_memmap(tmp_path / "l.npy", "w+", np.float16, (3, 6, 5, 4))
+    latents[:] = np.arange(latents.size).reshape(latents.shape)
+    latents.flush()
+    states = np.zeros((2, 6, 7), np.float32)
+    arrays = ClipArrays(
+        np.load(tmp_path / "l.npy", mmap_mode="r"), np.array([0, 2]), ("a", "b"), states, states
+    )
+    spans = [(1, 2, 5), (0, 0, 3)]
+    content = (tmp_path / "l.npy").read_bytes()
+    for (first, stop), clip in zip(arrays.file_ranges(spans), arrays.clips(spans), strict=True):
+        assert content[first:stop] == clip.tobytes()

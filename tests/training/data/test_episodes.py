@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 
 import h5py
 import numpy as np
 import pytest
 
+from jepa_gym.training.data import episodes
 from jepa_gym.training.data.episodes import (
     CorruptEpisodeError,
     Episode,
@@ -22,9 +24,11 @@ def small_episode() -> Episode:
     frames[:] = rows[None, :, None, None]
     frames += (8 * np.arange(STEPS, dtype=np.uint8))[:, None, None, None]
     rng = np.random.default_rng(0)
+    states = rng.uniform(-1, 1, size=(STEPS, 7))
+    states[:, 6] = np.linspace(0, 1, STEPS)
     return Episode(
         frames={"left": frames, "wrist": frames[:, ::-1].copy()},
-        states=rng.normal(size=(STEPS, 7)),
+        states=states,
         extrinsics={"left": rng.normal(size=(STEPS, 6)), "wrist": rng.normal(size=(STEPS, 6))},
         actions=rng.normal(size=(STEPS - 1, 7)),
         rewards=-np.ones(STEPS - 1),
@@ -80,8 +84,12 @@ def test_failed_write_leaves_nothing(tmp_path):
     [
         ({"actions": np.zeros((STEPS, 7))}, r"actions must have shape \(5, 7\)"),
         ({"states": np.full((STEPS, 7), np.nan)}, "states holds NaN"),
-        ({"sim_state": None}, "sim_state missing"),
-        ({"extrinsics": {}}, "no extrinsics for"),
+        ({"states": np.full((STEPS, 7), 1e30)}, "states holds numbers beyond"),
+        ({"states": np.full((STEPS, 7), [300, 0, 200, 0, 0, 0, 0.0])}, "millimetres"),
+        ({"states": np.full((STEPS, 7), [0, 0, 0, 180, 0, 0, 0.0])}, "degrees"),
+        ({"states": np.full((STEPS, 7), [0, 0, 0, 0, 0, 0, 255.0])}, "closedness"),
+        ({"sim_state": np.full((STEPS, 9), 1e30)}, "sim_state holds numbers beyond"),
+        ({"timestamps_s": np.zeros(STEPS)}, "do not grow"),
         ({"metadata": {}}, "step_s"),
     ],
 )
@@ -92,6 +100,32 @@ def test_refuses_to_write_bad_episodes(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         write_episode(tmp_path / "000001", episode)
     assert not (tmp_path / "000001").exists()
+
+
+def test_what_others_do_not_have_may_be_left_out(tmp_path):
+    whole = small_episode()
+    written = Episode(frames=whole.frames, states=whole.states, metadata={"step_s": 0.25})
+    read = read_episode(write_episode(tmp_path / "000001", written))
+    np.testing.assert_array_equal(read.states, whole.states)
+    assert read.extrinsics == {} and read.sim_state is None and read.rewards is None
+
+
+def test_a_recorded_state_of_1e30_is_refused(folder):
+    with h5py.File(folder / "trajectory.h5", "a") as file:
+        file["observation/robot_state/cartesian_position"][2, 1] = 1e30
+    with pytest.raises(CorruptEpisodeError, match="states holds numbers beyond"):
+        read_episode(folder)
+
+
+def test_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    def write(*_):
+        raise OSError("unable to write (errno = 28, error message = 'No space left on device')")
+
+    monkeypatch.setattr(episodes.h5py.File, "create_group", write)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_episode(tmp_path / "000001", small_episode())
+    assert caught.value.errno == errno.ENOSPC and "000001" in str(caught.value.filename)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_truncated_video(folder):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jepa_gym import poses
-from jepa_gym.training.data.dataset import ClipArrays
+from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
 
 from ..conftest import make_episode

@@ -1,0 +1,170 @@
+"""Every episode of a dataset, decoded once into one memory-mapped array.
+
+`frames-<hash>.npy` holds the frames and `numbers-<hash>.npz` ids and states. Both are derived from
+the episodes: what is missing or damaged is made again, and both may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+import zipfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_gym.files import atomic_write
+from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, read_episode
+from jepa_gym.training.data.workers import work
+
+EPISODES_PER_PROCESS = 64
+"""Fewer are decoded before another process has started."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The decoded episodes of a dataset."""
+
+    frames: np.ndarray
+    """(E, T, Y, X, 3) uint8, memory-mapped, cameras side by side."""
+    states: np.ndarray
+    """(E, T, 7) float64."""
+    ids: list[str]
+    """Episode ids, E of them."""
+
+
+def open_cache(
+    folder: Path, name: str, episodes: list[Path], cameras: tuple[str, ...], skip_corrupt: bool
+) -> Cache:
+    """Open the cache of a dataset, after decoding the episodes where that was not done yet.
+
+    Args:
+        folder: Where the cache is.
+        name: Part of the file names, a hash of the episodes' content.
+        episodes: The episodes' folders.
+        cameras: Views that are put side by side.
+        skip_corrupt: Leave corrupt episodes out with a warning.
+
+    Raises:
+        CorruptEpisodeError: If an episode is corrupt and `skip_corrupt` is off.
+        ValueError: If episodes differ in length or size.
+        OSError: If the disk is full, before anything was decoded.
+    """
+    frames_path, numbers_path = folder / f"frames-{name}.npy", folder / f"numbers-{name}.npz"
+    if not (frames_path.is_file() and numbers_path.is_file()):
+        _build(frames_path, numbers_path, episodes, cameras, skip_corrupt)
+    try:
+        cache, skipped = _read(frames_path, numbers_path)
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        print(f"{folder}: the cache is damaged ({error}); decoding again", file=sys.stderr)
+        _build(frames_path, numbers_path, episodes, cameras, skip_corrupt)
+        cache, skipped = _read(frames_path, numbers_path)
+    if skipped and not skip_corrupt:
+        raise CorruptEpisodeError(
+            episodes[0].parent / skipped[0],
+            "found when the cache was built; pass --skip-corrupt to leave it out",
+        )
+    return cache
+
+
+def _read(frames_path: Path, numbers_path: Path) -> tuple[Cache, list[str]]:
+    """Return the cache and the ids of the episodes that were left out."""
+    frames = np.load(frames_path, mmap_mode="r")
+    with numbers_path.open("rb") as file, np.load(file) as numbers:
+        states, ids = numbers["states"], [str(name) for name in numbers["ids"]]
+        skipped = [str(name) for name in numbers["skipped"]]
+    if frames.ndim != 5 or frames.dtype != np.uint8 or len(frames) != len(ids) + len(skipped):
+        raise ValueError(f"{frames_path.name} has the shape {frames.shape}")
+    if states.shape != (len(ids), frames.shape[1], 7):
+        raise ValueError(f"{numbers_path.name} holds states of shape {states.shape}")
+    return Cache(frames, states, ids), skipped
+
+
+def _build(
+    frames_path: Path,
+    numbers_path: Path,
+    episodes: list[Path],
+    cameras: tuple[str, ...],
+    skip_corrupt: bool,
+) -> None:
+    _remove_left_overs(frames_path.parent)
+    found: dict[str, np.ndarray] = {}
+    skipped: list[str] = []
+    frames: np.memmap | None = None
+    with atomic_write(frames_path) as frames_file, atomic_write(numbers_path) as numbers_file:
+        processes = min(os.cpu_count() or 1, 1 + len(episodes) // EPISODES_PER_PROCESS)
+        decoded = work(partial(_read_tiled, cameras=cameras), episodes, processes)
+        for item in tqdm(decoded, "decoding episodes", len(episodes), unit="episode"):
+            if isinstance(item, CorruptEpisodeError):
+                if not skip_corrupt:
+                    raise item
+                warnings.warn(f"skipped: {item}", stacklevel=5)
+                skipped.append(item.folder.name)
+                continue
+            name, picture, states = item
+            if frames is None:
+                frames = _allocate(frames_file, (len(episodes), *picture.shape))
+            if picture.shape != frames.shape[1:]:
+                raise ValueError(
+                    f"episode {name} has frames of shape {picture.shape}, another one "
+                    f"{frames.shape[1:]}; all episodes of a dataset must agree"
+                )
+            frames[len(found)] = picture
+            found[name] = states
+        if frames is None:
+            raise ValueError(f"{episodes[0].parent}: every episode is corrupt")
+        frames.flush()
+        np.savez(
+            numbers_file,
+            states=np.stack(list(found.values())),
+            ids=np.array(list(found)),
+            skipped=np.array(sorted(skipped), dtype="U64"),
+        )
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Make an array file whose every byte has its place on the disk.
+
+    A sparse file would be written until the disk is full, and then the process is killed by a bus
+    error.
+    """
+    frames = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path.parent)) from error
+    return frames
+
+
+def _remove_left_overs(folder: Path) -> None:
+    """Remove what processes left that were killed while they decoded."""
+    for path in folder.glob(".*.tmp.np[yz]") if folder.is_dir() else ():
+        process = path.name.split(".")[-3]
+        try:
+            os.kill(int(process), 0)
+        except (ValueError, PermissionError):
+            continue
+        except OSError:  # there is no such process any more
+            path.unlink(missing_ok=True)
+
+
+def tile(episode: Episode, cameras: tuple[str, ...]) -> np.ndarray:
+    """Put the views of an episode side by side, (T, Y, X * cameras, 3) uint8."""
+    return np.concatenate([episode.frames[camera] for camera in cameras], axis=2)
+
+
+def _read_tiled(
+    folder: Path, cameras: tuple[str, ...]
+) -> tuple[str, np.ndarray, np.ndarray] | CorruptEpisodeError:
+    """Read one episode in a worker; a corrupt one comes back as the error itself."""
+    try:
+        episode = read_episode(folder, cameras)
+    except CorruptEpisodeError as error:
+        return error
+    return folder.name, tile(episode, cameras), episode.states
