@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from jepa_gym import __version__
+from jepa_gym import TASKS, __version__
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -192,8 +192,7 @@ gymnasium.make("JEPALatent-v0").reset(seed=0)
 print(*(name for name in gymnasium.registry if name.startswith(("JEPA", "Franka"))))
 """
     ids = run_python(code, "/", installed_python).split()
-    tasks = ("Reach", "Grasp", "ReachWithObject", "PickPlace")
-    assert set(ids) == {"JEPALatent-v0", *(f"Franka{task}-v0" for task in tasks)}
+    assert set(ids) == {"JEPALatent-v0", *TASKS.values()}
 
 
 @pytest.mark.parametrize("call", ["make({!r})", "make_vec({!r}, num_envs=2)"])

@@ -6,14 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import jepa_gym  # noqa: F401  (registers the environments)
+import jepa_gym
 
-IDS = (
-    "FrankaReach-v0",
-    "FrankaGrasp-v0",
-    "FrankaReachWithObject-v0",
-    "FrankaPickPlace-v0",
-)
+IDS = tuple(jepa_gym.TASKS.values())
 
 
 @pytest.fixture
