@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
+
+from jepa_gym.names import did_you_mean
 
 
 def resolve(registry: Mapping[str, str], kind: str, name: str) -> type:
@@ -22,8 +23,7 @@ def resolve(registry: Mapping[str, str], kind: str, name: str) -> type:
         ValueError: If the name is not registered; the message has the nearest and all names.
     """
     if name not in registry:
-        nearest = difflib.get_close_matches(name, registry, n=1)
-        hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
+        hint = did_you_mean(name, registry)
         raise ValueError(f"Unknown {kind} `{name}`.{hint} Registered: {', '.join(registry)}.")
     module, _, attribute = registry[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_gym.checkpoint.folder import replace_file
+from jepa_gym.files import atomic_write
 
 Record = dict[str, Any]
 
@@ -86,4 +86,5 @@ def write_plot(rows: Sequence[Record], trend: Record, own_deg: float, path: Path
         panel.set(xlabel="camera azimuth, degrees")
         panel.legend()
     figure.tight_layout()
-    replace_file(path, lambda file: figure.savefig(file, format="png"))
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")

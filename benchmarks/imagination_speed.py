@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 import tyro
 
-from jepa_gym.checkpoint.folder import read_starts
+from jepa_gym.checkpoint.start_frames import read_starts
 
 VECTOR, SINGLE, CANDIDATES, REAL = "vector", "single, in turn", "candidates", "real, pixels"
 VECTOR_BAR = 5.0

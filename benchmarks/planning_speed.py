@@ -24,7 +24,7 @@ from jepa_gym.agents.mpc import MPCAgent
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.benchmarks import plain_planner
 from jepa_gym.benchmarks.encoder_speed import timings
-from jepa_gym.checkpoint import folder as checkpoints
+from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.rollout import chunk_size, layer_norm
 from jepa_gym.world_model import WorldModel
@@ -168,7 +168,7 @@ def recompute(config: PlanningSpeedConfig, side: int, case: str) -> dict[str, An
 
 def observations(model: WorldModel, count: int) -> dict[str, np.ndarray]:
     """Return `count` start frames of a checkpoint with their goals, as pixel observations."""
-    starts = checkpoints.read_starts(model.folder)
+    starts = read_starts(model.folder)
     index = np.arange(count) % len(starts.frames)
     return {
         "observation": starts.states[index],

@@ -14,7 +14,7 @@ import numpy as np
 
 import jepa_gym
 from jepa_gym.benchmarks.intervals import wilson
-from jepa_gym.checkpoint.folder import replace_file
+from jepa_gym.files import atomic_write
 
 NEAR_M = 0.03
 """The stricter radius that reach reports beside its 4 cm."""
@@ -140,7 +140,8 @@ def checkpoint_hashes(folder: Path) -> Record:
 
 def write_json(content: Record, path: Path) -> None:
     """Write JSON for humans and programs alike, complete or not at all."""
-    replace_file(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n"))
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -> None:

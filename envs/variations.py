@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.physics.scene import DISTRACTOR_SLOTS
 from jepa_gym.envs.pictures.textures import HELD_OUT_TEXTURES, TEXTURES, TRAIN_TEXTURES
+from jepa_gym.names import did_you_mean
 
 SHAPES = ("box", "cylinder", "ellipsoid", "capsule")
 
@@ -284,8 +284,7 @@ def _surface_shares(split: str) -> tuple[float, float, float]:
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(value, allowed)
         raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.{hint}")
 
 

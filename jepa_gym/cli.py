@@ -6,12 +6,13 @@ It only knows where each command lives; the module is imported when its command 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jepa_gym
+from jepa_gym.commands import guarded
+from jepa_gym.names import did_you_mean
 
 # command -> (module:function, one line for --help)
 TRAINING, BENCHMARKS = "jepa_gym.training", "jepa_gym.benchmarks"
@@ -48,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: the words after `jepa-gym`; None takes them from `sys.argv`.
+        arguments: The words after `jepa-gym`; None takes them from `sys.argv`.
 
     Returns:
-        The exit status: 0 on success, 2 for a command that does not exist.
+        The exit status, as `jepa_gym.commands` lists them; 2 for a command that does not exist.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -62,14 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, flags = words[0], words[1:]
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
+        hint = did_you_mean(name, COMMANDS)
         print(f"jepa-gym: there is no command `{name}`.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
-    module_name, function_name = COMMANDS[name][0].split(":")
     sys.argv = [f"jepa-gym {name}", *flags]  # tyro reads the flags and the program name from here
-    status = getattr(importlib.import_module(module_name), function_name)()
-    return status if isinstance(status, int) else 0
+    return guarded(lambda: _function(COMMANDS[name][0])())
+
+
+def _function(target: str) -> Callable[[], int]:
+    """Import the function of a command, given as `module:function`."""
+    module, _, function = target.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 if __name__ == "__main__":

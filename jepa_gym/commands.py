@@ -24,8 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, TypeVar
 
-import tyro
-
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 TRACEBACK_VARIABLE = "JEPA_GYM_TRACEBACK"
 MENDABLE = (ValueError, OSError, ImportError, ArithmeticError, EOFError, RuntimeError)
@@ -86,6 +84,8 @@ def _parsed(config: Callable[..., Config], arguments: Sequence[str] | None) -> C
         ValueError: If the configuration refuses its values; tyro would print a box around it.
         SystemExit: For flags that do not exist, and after `--help`.
     """
+    import tyro  # here, so that `jepa-gym --help` need not wait for it
+
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jepa_gym import poses
 from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.checkpoint import pretrained
-from jepa_gym.checkpoint.weights import fill
+from jepa_gym.checkpoint.fill import fill
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
 from jepa_gym.models.hugging_face import HuggingFaceEncoder, checkpoint_encoder

@@ -8,8 +8,6 @@ All visual geoms of one link that share a colour are merged and simplified toget
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,8 @@ from pathlib import Path
 import fast_simplification
 import mujoco
 import numpy as np
+
+from jepa_gym.files import atomic_write, cache_folder
 
 FACES_PER_LINK = 700
 MIN_FACES = 24
@@ -45,17 +45,12 @@ def visual_meshes(source: Path, spec: mujoco.MjSpec, tag: str) -> list[VisualMes
     key = hashlib.sha256(
         source.read_bytes() + f"{tag} {FORMAT} {FACES_PER_LINK} {MIN_FACES}".encode()
     ).hexdigest()[:16]
-    path = _cache_folder() / f"{source.stem}-{key}.npz"
+    path = cache_folder() / "meshes" / f"{source.stem}-{key}.npz"
     if path.is_file():
         return _load(path)
     meshes = _simplify(spec.compile())
     _save(path, meshes)
     return meshes
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "jepa_gym" / "meshes"
 
 
 def _load(path: Path) -> list[VisualMesh]:
@@ -79,14 +74,12 @@ def _save(path: Path, meshes: list[VisualMesh]) -> None:
         arrays[f"{i}_vertices"] = mesh.vertices
         arrays[f"{i}_faces"] = mesh.faces
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(file.name, path)
+        with atomic_write(path) as temporary:
+            np.savez_compressed(temporary, **arrays)
     except OSError as error:
         warnings.warn(
             f"The simplified meshes could not be kept in {path.parent} ({error}); every process "
-            "will simplify them again. Set XDG_CACHE_HOME to a writable folder.",
+            "will simplify them again. Set JEPA_GYM_CACHE to a writable folder.",
             stacklevel=2,
         )
 

@@ -22,7 +22,6 @@ slips away, and pads squeeze through a 3 mm wall.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.object_meshes import add_mesh, add_robosuite_mesh, tube, turned
+from jepa_gym.names import did_you_mean
 
 GRASP_FRICTION = (1.5, 0.02, 0.0002)
 """Sliding, torsional, rolling friction of every object."""
@@ -270,7 +270,6 @@ OBJECTS: dict[str, ObjectSpec] = {
 def object_spec(name: str) -> ObjectSpec:
     """Return the catalogue's entry `name`; ValueError with the allowed names otherwise."""
     if name not in OBJECTS:
-        near = difflib.get_close_matches(str(name), OBJECTS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, OBJECTS)
         raise ValueError(f"`obj` must be one of {sorted(OBJECTS)}, got {name!r}.{hint}")
     return OBJECTS[name]

@@ -7,13 +7,13 @@ shelves, and the dark optical table with its grid of holes.
 
 from __future__ import annotations
 
-import difflib
 import functools
 
 import imageio.v3
 import numpy as np
 
 from jepa_gym.envs.physics.robosuite_assets import assets_folder
+from jepa_gym.names import did_you_mean
 
 SIDE_PX = 256
 HOLES_PER_SIDE = 16
@@ -46,8 +46,7 @@ def texture(name: str) -> np.ndarray:
         FileNotFoundError: the installed robosuite lacks the photograph.
     """
     if name not in TEXTURES:
-        near = difflib.get_close_matches(str(name), TEXTURES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, TEXTURES)
         raise ValueError(f"A texture must be one of {TEXTURES}, got {name!r}.{hint}")
     picture = _photograph(_PHOTOGRAPHS[name]) if name in _PHOTOGRAPHS else _COMPUTED[name]()
     picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)

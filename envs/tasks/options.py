@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from jepa_gym.names import did_you_mean
 
 WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
 WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
@@ -34,8 +35,7 @@ def parse_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
     found: dict[str, Any] = {}
     for name, value in (options or {}).items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise ValueError(f"`options` of this task are {known}, got {name!r}.{hint}")
         found[name] = _point(name, value, *POINTS[name]) if name in POINTS else value
     return found

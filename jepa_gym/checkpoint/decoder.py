@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from jepa_gym.checkpoint.folder import replace_file
-from jepa_gym.checkpoint.weights import CheckpointError, fill, open_weights
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.fill import fill
+from jepa_gym.checkpoint.safetensors_file import write_safetensors
+from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import FrameDecoder
 from jepa_gym.world_model import WorldModel
 
@@ -51,15 +52,12 @@ def write_decoder(
         The path of the file.
     """
     path = Path(folder) / DECODER_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: x.detach().cpu().contiguous() for name, x in decoder.state_dict().items()}
     metadata = {
-        "format": "pt",
         "sizes": json.dumps(decoder.sizes),
         "encoder": encoder_hash(model),
         "card": json.dumps(card),
     }
-    replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_safetensors(path, decoder.state_dict(), metadata)
     return path
 
 

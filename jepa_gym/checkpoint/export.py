@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from jepa_gym.checkpoint.folder import CONFIG_FILE, replace_file
+from jepa_gym.checkpoint.folder import CONFIG_FILE
 from jepa_gym.checkpoint.hf_keys import PREFIX, to_hugging_face
 from jepa_gym.checkpoint.pretrained import OFFICIAL_FILE
 from jepa_gym.checkpoint.published_config import exact_ratio
+from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.checkpoint.weights import SAFETENSORS_FILE
+from jepa_gym.files import atomic_write
 from jepa_gym.models import (
     ActionConditionedPredictor,
     AttentiveClassifier,
@@ -57,7 +58,8 @@ def official(
     parts = {"encoder": weights, "target_encoder": weights}  # torch stores their tensors once
     if predictor is not None:
         parts["predictor"] = _weights(predictor)
-    replace_file(Path(path), lambda temporary: torch.save(parts | {"epoch": 0}, temporary))
+    with atomic_write(path) as temporary:
+        torch.save(parts | {"epoch": 0}, temporary)
 
 
 def world_model(folder: str | Path, model: WorldModel) -> None:
@@ -89,10 +91,9 @@ def world_model(folder: str | Path, model: WorldModel) -> None:
             "the layout of V-JEPA 2-AC has a state token, this model has none; use "
             "`save_pretrained`"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     official(folder / OFFICIAL_FILE, model.encoder, model.predictor)
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(text))
+    with atomic_write(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def hugging_face(
@@ -122,12 +123,10 @@ def hugging_face(
         tensors = {f"{PREFIX}{name}": x for name, x in tensors.items()}
         tensors |= to_hugging_face("classifier", _weights(classifier))
         config |= _hf_classes(classifier, config)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: x.clone() for name, x in tensors.items()}  # safetensors takes no shared ones
-    replace_file(folder / SAFETENSORS_FILE, lambda path: save_file(tensors, path, {"format": "pt"}))
-    text = json.dumps(config, indent=2) + "\n"
-    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(text))
+    write_safetensors(Path(folder) / SAFETENSORS_FILE, tensors, {})
+    with atomic_write(Path(folder) / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _require_v2(*modules: nn.Module | None) -> None:

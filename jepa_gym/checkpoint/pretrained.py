@@ -18,8 +18,9 @@ from torch import Tensor
 from jepa_gym.checkpoint import download as hub
 from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.checkpoint import published
+from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.published_config import IMAGE_SIZE, infer
-from jepa_gym.checkpoint.weights import CheckpointError, Weights, open_weights
+from jepa_gym.checkpoint.weights import Weights, open_weights
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models.ac_predictor import EXTRINSICS_DIM
 
@@ -77,7 +78,7 @@ def read(
         encoder_weights = open_weights(locate(encoder, local_files_only))
     config, tensors = read_published(weights, encoder_weights)
     if folder:
-        config = checkpoints.read_config(folder)[0]
+        config = checkpoints.read_config(folder)
     return Pretrained(path, folder, config, tensors)
 
 

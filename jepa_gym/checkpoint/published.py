@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint import hf_keys as hf_names
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.fill import fill
 from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, hugging_face_config, infer
-from jepa_gym.checkpoint.weights import CheckpointError, Weights, fill, open_weights
+from jepa_gym.checkpoint.weights import Weights, open_weights
 from jepa_gym.models import (
     ActionConditionedPredictor,
     AttentiveClassifier,

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jepa_gym.checkpoint.weights import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
 
 DEFAULT_ROPE = {"ema_encoder": "interleaved"}
 """Only V-JEPA 2.1, which corrected the rotary embedding, has this part."""

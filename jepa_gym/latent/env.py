@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from jepa_gym.checkpoint.decoder import own_decoder
-from jepa_gym.checkpoint.folder import StartFrames
+from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.latent.episodes import LatentEpisodes, load_model
 from jepa_gym.latent.rendering import Decoder, draw
 from jepa_gym.world_model import WorldModel

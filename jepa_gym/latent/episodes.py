@@ -82,7 +82,7 @@ class LatentEpisodes:
         if max_ood is not None and self.source.reference is None:
             raise ValueError(
                 "`max_ood` needs real frames to compare with, and this model has none; give "
-                "starts='dataset', or add them with checkpoints.write_starts"
+                "starts='dataset', or add them with jepa_gym.checkpoint.start_frames.write_starts"
             )
         self.model = model
         self.reward = LatentReward(reward, config.success_energy)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jepa_gym import poses
-from jepa_gym.checkpoint.folder import StartFrames
+from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.world_model import WorldModel
 
 REWARDS = ("energy", "progress", "sparse")

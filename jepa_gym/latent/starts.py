@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from jepa_gym.checkpoint import folder as checkpoints
-from jepa_gym.checkpoint.folder import CheckpointError, StartFrames
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.start_frames import STARTS_FILE, StartFrames, read_starts
 from jepa_gym.config import STATE_DIM, WorldModelConfig
 
 GIVEN = ("frame", "state", "goal")
@@ -157,9 +157,9 @@ def make_source(
             f"`starts` names; got {type(data).__name__} with starts={starts!r}"
         )
     reference = None
-    if folder is not None and (folder / checkpoints.STARTS_FILE).is_file():
+    if folder is not None and (folder / STARTS_FILE).is_file():
         what = f"the start frames in {folder}"
-        reference = _checked_size(checkpoints.read_starts(folder), config, what)
+        reference = _checked_size(read_starts(folder), config, what)
     if starts == "given":
         return NoSource(reference)
     if starts in gym.registry:
@@ -173,12 +173,12 @@ def make_source(
         raise ValueError(
             "`model` was not loaded from a folder, so there are no start frames; give "
             "starts='dataset' with data=..., or starts='given', or save it with save_pretrained, "
-            "add them with checkpoints.write_starts, and load it again"
+            "add them with jepa_gym.checkpoint.start_frames.write_starts, and load it again"
         )
     if reference is None:
         raise FileNotFoundError(
-            f"checkpoint {folder} has no {checkpoints.STARTS_FILE}, from which latent episodes "
-            "start; write it with checkpoints.write_starts, or give starts='dataset' with "
+            f"checkpoint {folder} has no {STARTS_FILE}, from which latent episodes start; write it "
+            "with jepa_gym.checkpoint.start_frames.write_starts, or give starts='dataset' with "
             "data=..., or starts='given'"
         )
     return FrameSource("checkpoint", reference)
@@ -303,11 +303,11 @@ def _frames_of(data: Any) -> StartFrames:
             raise ValueError(f"`data` must hold the arrays {names}, got {sorted(data)}")
         return StartFrames(**{name: np.asarray(data[name]) for name in names})
     if isinstance(data, str | Path):
-        return checkpoints.read_starts(Path(data))
+        return read_starts(Path(data))
     raise ValueError(
         "starts='dataset' needs `data`: a StartFrames "
         "(jepa_gym.training.data.starts.dataset_starts makes one of a dataset's test split), a "
-        f"mapping of the arrays {names}, or a folder that holds {checkpoints.STARTS_FILE}; got "
+        f"mapping of the arrays {names}, or a folder that holds {STARTS_FILE}; got "
         f"{type(data).__name__}"
     )
 

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jepa_gym.checkpoint.decoder import own_decoder
-from jepa_gym.checkpoint.folder import StartFrames
+from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.latent.env import JEPALatentEnv, check_render_mode
 from jepa_gym.latent.episodes import LatentEpisodes, load_model
 from jepa_gym.latent.rendering import Decoder, draw

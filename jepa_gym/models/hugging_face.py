@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.checkpoint.weights import INDEX_FILE, CheckpointError, open_weights
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.weights import INDEX_FILE, open_weights, weight_files
 from jepa_gym.config import EncoderConfig
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
@@ -214,7 +215,8 @@ def digest(folder: Path) -> str:
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG_FILE}, so it is no encoder's folder")
     settings = [folder / name for name in (CONFIG_FILE, *PREPROCESSING_FILES)]
-    files = [path for path in settings if path.is_file()] + list(open_weights(folder).files)
+    open_weights(folder)  # says what is wrong with truncated ones
+    files = [path for path in settings if path.is_file()] + weight_files(folder)
     total = hashlib.sha256()
     for path in sorted(files):
         with path.open("rb") as file:

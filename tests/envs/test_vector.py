@@ -193,7 +193,7 @@ def test_the_spec_is_json_and_makes_the_same(make_vec):
     [
         ({"autoreset_mode": "later"}, "next_step"),
         ({"num_envs": 0}, "num_envs"),
-        ({"obj": "boxx"}, "Did you mean 'box'"),
+        ({"obj": "boxx"}, "Did you mean `box`"),
     ],
 )
 def test_bad_arguments_start_no_process(kwargs, message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from jepa_gym.checkpoint.folder import StartFrames, write_starts
+from jepa_gym.checkpoint.start_frames import StartFrames, write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import FrameDecoder
 from jepa_gym.world_model import WorldModel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_gym.checkpoint.folder import StartFrames
+from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.data.dataset import Dataset
 

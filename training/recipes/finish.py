@@ -11,7 +11,7 @@ import torch
 
 import jepa_gym
 from jepa_gym import poses
-from jepa_gym.checkpoint import folder as checkpoints
+from jepa_gym.checkpoint.start_frames import write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.data.dataset import Dataset
@@ -80,7 +80,7 @@ def save_model(
     model.config = replace(model.config, success_energy=round(threshold.energy, 4))
     figures = figures | {f"success {name}": value for name, value in asdict(threshold).items()}
     model.save_pretrained(config.output, provenance(recipe, config, dataset, progress, figures))
-    checkpoints.write_starts(config.output, start_frames(landscape.arrays))
+    write_starts(config.output, start_frames(landscape.arrays))
 
 
 def provenance(

@@ -24,7 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from jepa_gym.checkpoint.folder import CheckpointError, check_tensors
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.fill import check_tensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler

@@ -174,7 +174,7 @@ def test_is_held_carried_and_put_back(stage, obj, yaw):
 
 
 def test_unknown_names_get_a_suggestion():
-    with pytest.raises(ValueError, match="Did you mean 'lemon'"):
+    with pytest.raises(ValueError, match="Did you mean `lemon`"):
         object_spec("lemmon")
     with pytest.raises(ValueError, match=r"must be one of .*'bottle'"):
         object_spec("piano")

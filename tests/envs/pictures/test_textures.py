@@ -70,7 +70,7 @@ def test_another_process_makes_the_same_bytes():
 
 
 def test_unknown_names_get_a_hint():
-    with pytest.raises(ValueError, match="Did you mean 'marble'"):
+    with pytest.raises(ValueError, match="Did you mean `marble`"):
         texture("marbel")
     with pytest.raises(ValueError, match="breadboard"):
         texture("zzz")

@@ -141,7 +141,7 @@ def test_clip_actions_clips(make):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"obj": "boxx"}, "Did you mean 'box'"),
+        ({"obj": "boxx"}, "Did you mean `box`"),
         ({"camera": "lef"}, "camera"),
         ({"image_size": 4}, "image_size"),
         ({"image_size": 10**6}, "image_size"),
@@ -167,7 +167,7 @@ def test_bad_arguments_name_what_is_allowed(kwargs, message):
     ("options", "message"),
     [
         ({"colour": "red"}, "'variation', 'recorded', 'start_position'"),
-        ({"start_positon": [0.5, 0, 0.2]}, "Did you mean 'start_position'"),
+        ({"start_positon": [0.5, 0, 0.2]}, "Did you mean `start_position`"),
         ({"start_position": [0.5, 0.0]}, "3 numbers in metres between"),
         ({"start_position": [2.0, 0.0, 0.2]}, r"\[0.64, 0.2, 0.34\]"),
         ({"goal_position": [np.nan, 0.0, 0.2]}, "goal_position"),

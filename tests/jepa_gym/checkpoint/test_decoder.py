@@ -8,7 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from jepa_gym.checkpoint.decoder import encoder_hash, own_decoder, read_decoder, write_decoder
-from jepa_gym.checkpoint.folder import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.world_model import WorldModel
 
 CARD = {"command": "none"}
@@ -58,11 +59,11 @@ def test_damaged_files(model, drawing, tmp_path):
     save_file(tensors, path)
     with pytest.raises(CheckpointError, match="no decoder"):
         read_decoder(tmp_path, model)
-    save_file({"extra": torch.zeros(1)} | tensors, path, metadata=metadata)
+    write_safetensors(path, {"extra": torch.zeros(1)} | tensors, metadata)
     with pytest.raises(CheckpointError, match="1 unexpected: extra"):
         read_decoder(tmp_path, model)
     sizes = json.loads(metadata["sizes"]) | {"patch_size": 12}
-    save_file(tensors, path, metadata=metadata | {"sizes": json.dumps(sizes)})
+    write_safetensors(path, tensors, metadata | {"sizes": json.dumps(sizes)})
     with pytest.raises(CheckpointError, match="power of two"):
         read_decoder(tmp_path, model)
 
@@ -74,7 +75,7 @@ def test_a_failed_save_leaves_the_old_file(model, drawing, tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("jepa_gym.checkpoint.decoder.save_file", fail)
+    monkeypatch.setattr("jepa_gym.checkpoint.safetensors_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         write_decoder(tmp_path, drawing, model, CARD)
     assert (tmp_path / "decoder.safetensors").read_bytes() == before

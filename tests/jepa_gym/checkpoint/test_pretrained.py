@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from jepa_gym.checkpoint import download as hub
 from jepa_gym.checkpoint import export, published
-from jepa_gym.checkpoint.folder import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import (
     ActionConditionedPredictor,

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.checkpoint import hf_keys as hf_names
 from jepa_gym.checkpoint import published
-from jepa_gym.checkpoint.folder import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.published_config import exact_ratio
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import (
@@ -112,7 +111,7 @@ def test_loaded_weights_are_independent_of_the_file(official, encoder):
 def test_load_published(golden, kind, name):
     config, weights, data = golden(name)
     wrapped = {f"module.{key}": value for key, value in weights.items()}
-    module = checkpoints.load_published(kind, wrapped, config)
+    module = published.load_published(kind, wrapped, config)
     assert not module.training and same(module, weights)
     with torch.inference_mode():
         if kind == "encoder":
@@ -131,7 +130,7 @@ def test_load_published(golden, kind, name):
 
 def test_load_published_attentive_classifier(golden):
     config, weights, data = golden("attentive_classifier")
-    module = checkpoints.load_published("attentive_classifier", weights, config)
+    module = published.load_published("attentive_classifier", weights, config)
     assert same(module, weights)
     with torch.inference_mode():
         assert (module(data["tokens"]) - data["logits"]).abs().max() <= 2e-4

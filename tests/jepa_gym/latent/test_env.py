@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 import jepa_gym  # noqa: F401
 from jepa_gym import poses
 from jepa_gym.checkpoint.decoder import write_decoder
-from jepa_gym.checkpoint.folder import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.latent.episodes import ExtrapolationWarning
 from jepa_gym.latent.rewards import Neighbours
 from jepa_gym.world_model import WorldModel

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jepa_gym  # noqa: F401
-from jepa_gym.checkpoint.folder import CheckpointError, StartFrames, write_starts
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.start_frames import StartFrames, write_starts
 from jepa_gym.latent.starts import start_options
 from jepa_gym.world_model import WorldModel
 

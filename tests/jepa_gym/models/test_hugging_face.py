@@ -17,7 +17,8 @@ import transformers
 
 from jepa_gym.agents.mpc import MPCAgent
 from jepa_gym.agents.planners.cem import CEMConfig
-from jepa_gym.checkpoint.folder import CheckpointError, write_starts
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.start_frames import write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import VideoTransformer
 from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config, find_source

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from jepa_gym.checkpoint.decoder import own_decoder, read_decoder
-from jepa_gym.checkpoint.folder import CheckpointError
+from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training.data.dataset import Dataset

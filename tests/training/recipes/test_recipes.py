@@ -8,7 +8,8 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from jepa_gym.checkpoint.folder import CheckpointError, read_starts
+from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training.data.dataset import Dataset
