@@ -1,4 +1,4 @@
-"""The catalogue of objects; a new one is a function that adds geoms and a line in `OBJECTS`.
+"""The catalogue of objects; a new one is a function that adds geoms, and a line in `OBJECTS`.
 
 Extents along x, y, z in millimetres; the gripper closes along y, objects stand along z.
 
@@ -23,71 +23,13 @@ slips away, and pads squeeze through a 3 mm wall.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.object_meshes import add_mesh, add_robosuite_mesh, tube, turned
+from jepa_gym.envs.physics.object_parts import ROUND_SHARE, TOUCH, ObjectSpec, add_solid, entry
 from jepa_gym.names import did_you_mean
-
-GRASP_FRICTION = (1.5, 0.02, 0.0002)
-"""Sliding, torsional, rolling friction of every object."""
-TOUCH: dict = {
-    "friction": GRASP_FRICTION,
-    "condim": 4,
-    "solref": [0.01, 1.0],
-    "solimp": [0.95, 0.98, 0.001, 0.5, 2.0],
-    "solmix": 1000.0,
-}
-"""Contacts of every object, stiffer than MuJoCo's default and, by `solmix`, in force against the
-softer pads and table too: what is held creeps less, and the less pads sink in, the less often the
-fingers' own hulls, which lie 0.4 mm behind them and are costly to collide, touch as well."""
-ROUND_SHARE = 0.8
-"""Half width along x of the box that stands for something round, as a share of its radius."""
-
-
-@dataclass(frozen=True)
-class ObjectSpec:
-    """One object.
-
-    Attributes:
-        build: adds the geoms to a body whose origin is the object's centre, and what they need
-            (mesh, texture, material) to the spec; every name starts with `object_`. Visible geoms
-            are in group 1, those that collide are primitives.
-        half_height_m: distance from the centre to the object's foot.
-        grasp_height_m: height of the grasp point above the centre.
-        radius_m: horizontal distance from the centre that covers the whole footprint.
-        upright: whether the object has an upright pose that it can lose.
-        held_out: never used for training.
-    """
-
-    build: Callable[[mujoco.MjSpec, mujoco.MjsBody], None]
-    half_height_m: float
-    grasp_height_m: float
-    radius_m: float
-    upright: bool = True
-    held_out: bool = False
-
-
-def _add_solid(
-    body: mujoco.MjsBody,
-    name: str,
-    half_size_m: Sequence[float],
-    mass_kg: float,
-    pos: Sequence[float] = (0.0, 0.0, 0.0),
-) -> None:
-    """Add a box that collides and is not seen."""
-    body.add_geom(
-        name=f"object_{name}",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=half_size_m,
-        pos=pos,
-        mass=mass_kg,
-        group=3,
-        **TOUCH,
-    )
 
 
 def _box(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
@@ -129,7 +71,7 @@ def _cup(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
             rgba=colour,
             **untouchable,
         )
-    _add_solid(body, "core", (ROUND_SHARE * CUP_RADIUS_M, CUP_RADIUS_M, CUP_HEIGHT_M / 2), 0.08)
+    add_solid(body, "core", (ROUND_SHARE * CUP_RADIUS_M, CUP_RADIUS_M, CUP_HEIGHT_M / 2), 0.08)
 
 
 def _robosuite_solid(
@@ -144,7 +86,7 @@ def _robosuite_solid(
     """One of robosuite's meshes around one box, narrowed along x to `width_share`."""
     add_robosuite_mesh(spec, body, mesh, texture, size_m)
     x, y, z = np.asarray(size_m) / 2
-    _add_solid(body, "core", (width_share * x, y, z), mass_kg)
+    add_solid(body, "core", (width_share * x, y, z), mass_kg)
 
 
 CAN_SIZE_M = (0.05, 0.05, 0.08)
@@ -168,9 +110,9 @@ def _bottle(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     x, y, z = np.asarray(BOTTLE_SIZE_M) / 2
     wide, high, neck = BOTTLE_BODY_HEIGHT_M / 2, BOTTLE_NECK_HEIGHT_M / 2, BOTTLE_NECK_HALF_M
     shoulder = z - wide - high
-    _add_solid(body, "core", (ROUND_SHARE * x, ROUND_SHARE * y, wide), 0.08, (0, 0, wide - z))
-    _add_solid(body, "shoulder", (0.014, 0.013, shoulder), 0.01, (0, 0, 2 * wide + shoulder - z))
-    _add_solid(body, "neck", (*neck, high), 0.01, (0, 0, z - high))
+    add_solid(body, "core", (ROUND_SHARE * x, ROUND_SHARE * y, wide), 0.08, (0, 0, wide - z))
+    add_solid(body, "shoulder", (0.014, 0.013, shoulder), 0.01, (0, 0, 2 * wide + shoulder - z))
+    add_solid(body, "neck", (*neck, high), 0.01, (0, 0, z - high))
 
 
 def _milk(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
@@ -187,15 +129,15 @@ def _milk(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
         conaffinity=0,
         group=1,
     )
-    _add_solid(body, "core", (x, y, z), 0.1)
+    add_solid(body, "core", (x, y, z), 0.1)
 
 
 def _lemon(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     """A lemon: a block for the pads, and a narrower, higher one to lie on."""
     add_robosuite_mesh(spec, body, "lemon", "lemon", LEMON_SIZE_M)
     x, y, z = np.asarray(LEMON_SIZE_M) / 2
-    _add_solid(body, "core", (0.75 * x, y, 0.6 * z), 0.04)
-    _add_solid(body, "foot", (0.5 * x, 0.6 * y, z), 0.02)
+    add_solid(body, "core", (0.75 * x, y, 0.6 * z), 0.04)
+    add_solid(body, "foot", (0.5 * x, 0.6 * y, z), 0.02)
 
 
 def _bowl(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
@@ -205,8 +147,8 @@ def _bowl(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     inside = [(rim - 0.003, z), (0.84 * rim, 0.35 * z), (0.65 * rim, -0.3 * z), (0.0, -0.7 * z)]
     add_mesh(spec, body, [turned(outside + inside)], (0.5, 0.3, 0.68, 1))
     slab = 0.006
-    _add_solid(body, "core", (ROUND_SHARE * rim, rim, slab), 0.05, (0, 0, z - slab))
-    _add_solid(body, "foot", (foot, foot, z), 0.04)
+    add_solid(body, "core", (ROUND_SHARE * rim, rim, slab), 0.05, (0, 0, z - slab))
+    add_solid(body, "foot", (foot, foot, z), 0.04)
 
 
 def _mug(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
@@ -227,20 +169,9 @@ def _mug(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     reach, rise = MUG_HANDLE_M - thick, 0.6 * z
     arc = np.stack([radius - 0.001 + (reach + 0.001) * np.cos(angles), rise * np.sin(angles)], 1)
     add_mesh(spec, body, [cylinder, tube(arc, thick)], (0.1, 0.52, 0.5, 1))
-    _add_solid(body, "core", (ROUND_SHARE * radius, radius, z), 0.09)
+    add_solid(body, "core", (ROUND_SHARE * radius, radius, z), 0.09)
     half = (MUG_HANDLE_M + (1 - ROUND_SHARE) * radius) / 2
-    _add_solid(body, "handle", (half, thick, rise), 0.01, (radius + MUG_HANDLE_M - half, 0, 0))
-
-
-def _entry(
-    build: Callable[[mujoco.MjSpec, mujoco.MjsBody], None],
-    size_m: Sequence[float],
-    below_top_m: float,
-    **flags,
-) -> ObjectSpec:
-    """Return the entry of an object of extents `size_m`, grasped `below_top_m` under its top."""
-    x, y, z = np.asarray(size_m) / 2
-    return ObjectSpec(build, float(z), float(z - below_top_m), float(np.hypot(x, y)), **flags)
+    add_solid(body, "handle", (half, thick, rise), 0.01, (radius + MUG_HANDLE_M - half, 0, 0))
 
 
 _can = functools.partial(_robosuite_solid, "can", "soda", CAN_SIZE_M, 0.1, ROUND_SHARE)
@@ -249,16 +180,16 @@ _bread = functools.partial(_robosuite_solid, "bread", "bread", BREAD_SIZE_M, 0.0
 _CUP_SIZE_M = (ROUND_SHARE * 2 * CUP_RADIUS_M, 2 * CUP_RADIUS_M, CUP_HEIGHT_M)
 
 OBJECTS: dict[str, ObjectSpec] = {
-    "box": _entry(_box, (0.044, 0.044, 0.06), 0.02),
-    "cup": _entry(_cup, _CUP_SIZE_M, 0.02),
-    "can": _entry(_can, CAN_SIZE_M, 0.02),
-    "bottle": _entry(_bottle, BOTTLE_SIZE_M, 0.013),
-    "cereal": _entry(_cereal, CEREAL_SIZE_M, 0.02),
-    "bread": _entry(_bread, BREAD_SIZE_M, 0.022, upright=False),
-    "bowl": _entry(_bowl, (2 * BOWL_RADIUS_M,) * 2 + (BOWL_HEIGHT_M,), 0.012),
-    "milk": _entry(_milk, MILK_SIZE_M, 0.022, held_out=True),
-    "lemon": _entry(_lemon, LEMON_SIZE_M, 0.02, upright=False, held_out=True),
-    "mug": _entry(
+    "box": entry(_box, (0.044, 0.044, 0.06), 0.02),
+    "cup": entry(_cup, _CUP_SIZE_M, 0.02),
+    "can": entry(_can, CAN_SIZE_M, 0.02),
+    "bottle": entry(_bottle, BOTTLE_SIZE_M, 0.013),
+    "cereal": entry(_cereal, CEREAL_SIZE_M, 0.02),
+    "bread": entry(_bread, BREAD_SIZE_M, 0.022, upright=False),
+    "bowl": entry(_bowl, (2 * BOWL_RADIUS_M,) * 2 + (BOWL_HEIGHT_M,), 0.012),
+    "milk": entry(_milk, MILK_SIZE_M, 0.022, held_out=True),
+    "lemon": entry(_lemon, LEMON_SIZE_M, 0.02, upright=False, held_out=True),
+    "mug": entry(
         _mug,
         (2 * (MUG_RADIUS_M + MUG_HANDLE_M), 2 * MUG_RADIUS_M, MUG_HEIGHT_M),
         0.02,
@@ -268,7 +199,11 @@ OBJECTS: dict[str, ObjectSpec] = {
 
 
 def object_spec(name: str) -> ObjectSpec:
-    """Return the catalogue's entry `name`; ValueError with the allowed names otherwise."""
+    """Return the catalogue's entry `name`.
+
+    Raises:
+        ValueError: If the catalogue has no such object; the message lists the names.
+    """
     if name not in OBJECTS:
         hint = did_you_mean(name, OBJECTS)
         raise ValueError(f"`obj` must be one of {sorted(OBJECTS)}, got {name!r}.{hint}")

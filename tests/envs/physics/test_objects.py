@@ -11,7 +11,8 @@ import pytest
 
 import jepa_gym  # noqa: F401
 from jepa_gym.envs.physics.object_meshes import MAX_TEXTURE_PX, tube, turned
-from jepa_gym.envs.physics.objects import GRASP_FRICTION, OBJECTS, object_spec
+from jepa_gym.envs.physics.object_parts import GRASP_FRICTION
+from jepa_gym.envs.physics.objects import OBJECTS, object_spec
 from jepa_gym.envs.physics.scene import scene_model
 
 PRIMITIVES = {
