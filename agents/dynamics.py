@@ -23,10 +23,10 @@ class Model(Protocol):
 
     * `observe(observation)`, which returns the latents of what is observed and of the goal, each
       (B, N, D), for a batched observation; else frames are encoded;
-    * `imagination(latents, states)`, which prepares the rollouts of one context: its
-      `rollout(actions)` is that of the model, and its `energy(actions, goal)` that of the last
-      frames, (B, S), which depends on the difference of latent and goal alone. A search then pays
-      for its context once.
+    * `prepare(latents, states)`, which prepares the rollouts of one context: its
+      `latents(actions)` is the rollout of the model, and its `energy(actions, goal)` that of the
+      last frames, (B, S), which depends on the difference of latent and goal alone. A search then
+      pays for its context once.
     """
 
     config: Any
@@ -207,13 +207,13 @@ def imagined_energies(
             them off every imagined latent; or None.
     """
     frames = slice(-1, None) if cost == "last" else slice(None)
-    prepared = model.imagination(latents, states) if hasattr(model, "imagination") else None
+    prepared = model.prepare(latents, states) if hasattr(model, "prepare") else None
 
     def imagine(actions: torch.Tensor) -> torch.Tensor:
         if actions.requires_grad:
             return model.rollout(latents, states, actions, grad=True)[:, :, frames]
         if prepared is not None:
-            return prepared.rollout(actions)[:, :, frames]
+            return prepared.latents(actions)[:, :, frames]
         return model.rollout(latents, states, actions)[:, :, frames]
 
     offset = torch.zeros_like(latents[:, -1:, None])

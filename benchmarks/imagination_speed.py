@@ -100,7 +100,7 @@ def candidate_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     shown = np.stack([*[starts.frames[0]] * context, starts.goal_frames[0]])
     latents = model.encode(torch.from_numpy(shown)[None])
     states = torch.from_numpy(np.stack([starts.states[0]] * context))[None]
-    start = model.imagination(latents[:, :context], states)
+    start = model.prepare(latents[:, :context], states)
     bounds = np.array(model.config.action_bounds, np.float32)
     candidates = np.random.default_rng(config.seed).uniform(-1, 1, (config.envs, 1, 7)) * bounds
     actions = torch.from_numpy(candidates.astype(np.float32))[None]

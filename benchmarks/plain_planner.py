@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from jepa_gym import poses
 from jepa_gym.models import ActionConditionedPredictor
-from jepa_gym.world_model import WorldModel, layer_norm
+from jepa_gym.normalisation import layer_norm
+from jepa_gym.world_model import WorldModel
 
 
 @torch.inference_mode()
@@ -41,7 +42,7 @@ def energies(
     known, at, done = (x.repeat(samples, *[1] * (x.ndim - 1)) for x in (latents, states, past))
     for action in actions[0].split(1, 1):
         done = torch.cat([done, action], 1)
-        given = done / model.action_scale, poses.centred(at, model.state_mean) / model.state_std
+        given = model.normaliser.actions(done), model.normaliser.states(at)
         new = layer_norm(predict(model.predictor, known, *given)[:, -1:])
         known = torch.cat([known, new], 1)
         at = torch.cat([at, compose(at[:, -1], action[:, 0])[:, None]], 1)

@@ -26,7 +26,8 @@ from jepa_gym.benchmarks import plain_planner
 from jepa_gym.benchmarks.encoder_speed import timings
 from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
-from jepa_gym.rollout import chunk_size, layer_norm
+from jepa_gym.normalisation import layer_norm
+from jepa_gym.rollout import chunk_size
 from jepa_gym.world_model import WorldModel
 
 Part = Literal["recompute", "action", "batch", "arithmetic"]
@@ -145,7 +146,7 @@ def recompute(config: PlanningSpeedConfig, side: int, case: str) -> dict[str, An
         plans[name] = search.plan(costs, 1, torch.Generator().manual_seed(config.seed))
 
     def ours() -> None:
-        start = model.imagination(latents, states)
+        start = model.prepare(latents, states)
         plan("jepa_gym", lambda actions: start.energy(actions, goal))
 
     def plain() -> None:
@@ -260,7 +261,10 @@ def arithmetic(model: WorldModel, samples: int, case: tuple[int, int], rounds: i
     """Compare imagining candidates with plain matrix products of the same shapes."""
     horizon, context = case
     latents, states, goal = problem(model, context, 0)
-    start, chunk = model.imagination(latents, states), min(samples, chunk_size(model, horizon))
+    start, chunk = (
+        model.prepare(latents, states),
+        min(samples, chunk_size(model.predictor, horizon)),
+    )
     candidates = torch.randn(1, samples // chunk * chunk, horizon, 7) / 20
     shapes = products(model, chunk, horizon, context) * (samples // chunk)
     forwards = {

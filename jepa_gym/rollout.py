@@ -1,63 +1,62 @@
-"""Imagination: where candidate action sequences lead, from one context that all of them share.
+"""Rollouts: where candidate action sequences lead, from one context that all of them share.
 
-What does not depend on the candidates is computed once, when an `Imagination` is made, and serves
-every later call: a planner that asks for the energies of one set of candidates after the other pays
-for its context once. Candidates are imagined in chunks of bounded memory, whose size changes
-results by rounding only.
+What does not depend on the candidates is computed once, when a `Rollout` is made, and serves every
+later call: a planner that asks for the energies of one set of candidates after the other pays for
+its context once. Candidates are imagined in chunks of bounded memory, whose size changes results by
+rounding only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from jepa_gym import poses
+from jepa_gym.models.ac_predictor import ActionConditionedPredictor
+from jepa_gym.normalisation import Normaliser, layer_norm
 
-if TYPE_CHECKING:
-    from jepa_gym.world_model import WorldModel
-
-LATENT_EPS = 1e-5
 CPU_BYTES = 2**27
 """Memory of a chunk on the CPU. Less costs speed, more gains none (measured)."""
 GPU_BYTES = 2**32
 """Memory of a chunk on a GPU."""
 
 
-def layer_norm(latents: Tensor) -> Tensor:
-    """Apply the parameter-free layer norm every latent goes through."""
-    return F.layer_norm(latents, latents.shape[-1:], eps=LATENT_EPS)
+def energy(latents: Tensor, goal: Tensor) -> Tensor:
+    """Return the mean absolute difference of latents to a goal; see `WorldModel.energy`."""
+    while goal.ndim < latents.ndim:
+        goal = goal.unsqueeze(1)
+    return (latents - goal).abs().mean((-2, -1))
 
 
-def chunk_size(model: WorldModel, horizon: int) -> int:
+def chunk_size(predictor: ActionConditionedPredictor, horizon: int) -> int:
     """Return how many candidates are imagined at a time by default.
 
     Args:
-        model: The model.
+        predictor: The predictor.
         horizon: Steps H of a candidate; beyond one, keys and values are kept.
 
     Returns:
         As many as fit into `CPU_BYTES` or `GPU_BYTES` in float32: per token the residual stream and
         its norm, queries, keys and values, the hidden layer, and what is kept. At least one.
     """
-    sizes = model.config.predictor
-    kept = 2 * sizes.depth * horizon if horizon > 1 else 0
-    per_token = sizes.embed_dim * (5 + sizes.mlp_ratio + kept)
-    candidate = 4 * per_token * (model.config.num_tokens + 2)
-    budget = CPU_BYTES if model.state_mean.device.type == "cpu" else GPU_BYTES
+    kept = 2 * len(predictor.predictor_blocks) * horizon if horizon > 1 else 0
+    per_token = predictor.embed_dim * (5 + predictor.mlp_ratio + kept)
+    candidate = 4 * per_token * (predictor.num_tokens + 2)
+    budget = CPU_BYTES if predictor.predictor_proj.weight.is_cpu else GPU_BYTES
     return max(1, int(budget / candidate))
 
 
-class Imagination:
-    """Rollouts of a world model from one context.
+class Rollout:
+    """The rollouts of a world model from one context; `WorldModel.prepare` makes it.
 
     Args:
-        model: The world model.
+        predictor: The model's predictor.
+        normaliser: The model's.
         latents: (B, T, N, D) context, oldest first, layer-normed.
         states: (B, T, 7) of the context.
         past_actions: (B, T - 1, 7); the differences of `states` by default.
@@ -70,17 +69,16 @@ class Imagination:
 
     def __init__(
         self,
-        model: WorldModel,
+        predictor: ActionConditionedPredictor,
+        normaliser: Normaliser,
         latents: Tensor,
         states: Tensor,
         past_actions: Tensor | None = None,
         grad: bool = False,
     ) -> None:
-        self.model, self.grad = model, grad
-        self._device, self._dtype = (
-            model.state_mean.device,
-            model.predictor.predictor_proj.weight.dtype,
-        )
+        self.predictor, self.normaliser, self.grad = predictor, normaliser, grad
+        weight = predictor.predictor_proj.weight
+        self._device, self._dtype = weight.device, weight.dtype
         latents, states = self._given(latents), self._given(states)
         if latents.ndim != 4 or states.shape != (*latents.shape[:2], 7) or latents.shape[1] < 1:
             raise ValueError(
@@ -98,13 +96,13 @@ class Imagination:
                     "between the frames of the context"
                 )
             self._latent, self._state = latents[:, -1:].to(self._dtype), states[:, -1:]
-            self._cache = model.predictor.start_cache(
+            self._cache = predictor.start_cache(
                 latents[:, :-1].to(self._dtype),
-                self._scaled(past_actions),
-                self._standardised(states[:, :-1]),
+                normaliser.actions(past_actions).to(self._dtype),
+                normaliser.states(states[:, :-1]).to(self._dtype),
             )
 
-    def rollout(self, actions: Tensor, chunk: int | None = None) -> Tensor:
+    def latents(self, actions: Tensor, chunk: int | None = None) -> Tensor:
         """Return the (B, S, H, N, D) layer-normed latents that actions (B, S, H, 7) lead to.
 
         Args:
@@ -125,9 +123,9 @@ class Imagination:
         """Return the energies (B, S) of the last frames; no other latents are kept.
 
         Args:
-            actions: (B, S, H, 7), as for `rollout`.
+            actions: (B, S, H, 7), as for `latents`.
             goal: (B, N, D) layer-normed latents.
-            chunk: As for `rollout`.
+            chunk: As for `latents`.
 
         Raises:
             ValueError: When shapes disagree or `chunk` is not positive.
@@ -138,23 +136,22 @@ class Imagination:
             raise ValueError(f"`goal` must be (B, N, D) = {wanted}, got {tuple(goal.shape)}")
         with self._mode():
             return self._gathered(
-                (self._last_energy(part, goal) for part in self._parts(actions, chunk)), actions
+                (self._last_energy(*part, goal) for part in self._parts(actions, chunk)), actions
             )
 
-    def _last_energy(self, part: tuple[slice, Tensor], goal: Tensor) -> Tensor:
-        for latents in self._steps(*part):
-            last = latents
-        return self.model.energy(last, goal[part[0]])
+    def _last_energy(self, rows: slice, actions: Tensor, goal: Tensor) -> Tensor:
+        (last,) = deque(self._steps(rows, actions), maxlen=1)
+        return energy(last, goal[rows])
 
     def _steps(self, rows: slice, actions: Tensor) -> Iterator[Tensor]:
         """Imagine candidates (b, s, H, 7) of some batch rows; yield (b, s, N, D) step by step."""
         current, state = self._latent[rows], self._state[rows]  # (b, 1, ...), shared
         cache, horizon = self._cache.rows(rows), actions.shape[2]
         for step, action in enumerate(actions.unbind(2)):
-            current, cache = self.model.predictor.decode(
+            current, cache = self.predictor.decode(
                 current.to(self._dtype),
-                self._scaled(action),
-                self._standardised(state),
+                self.normaliser.actions(action).to(self._dtype),
+                self.normaliser.states(state).to(self._dtype),
                 cache,
                 following=horizon - 1 - step,
             )
@@ -166,7 +163,7 @@ class Imagination:
     def _parts(self, actions: Tensor, chunk: int | None) -> Iterator[tuple[slice, Tensor]]:
         """Split candidates into (batch rows, actions of them), a batch row's ones in order."""
         batch, samples, horizon = actions.shape[:3]
-        chunk = chunk_size(self.model, horizon) if chunk is None else chunk
+        chunk = chunk_size(self.predictor, horizon) if chunk is None else chunk
         rows, pieces = max(1, chunk // samples), math.ceil(samples / chunk)
         for start in range(0, batch, rows):
             part = slice(start, start + rows)
@@ -176,8 +173,8 @@ class Imagination:
     def _gathered(self, parts: Iterator[Tensor], actions: Tensor) -> Tensor:
         """Join what `_parts` split."""
         flat = [part.flatten(0, 1) for part in parts]
-        flat = torch.cat(flat) if len(flat) > 1 else flat[0]
-        return flat.unflatten(0, actions.shape[:2])
+        joined = torch.cat(flat) if len(flat) > 1 else flat[0]
+        return joined.unflatten(0, actions.shape[:2])
 
     def _checked(self, actions: Tensor, chunk: int | None) -> Tensor:
         actions, batch = self._given(actions), len(self._latent)
@@ -207,10 +204,3 @@ class Imagination:
     def _mode(self) -> Iterator[None]:
         with torch.inference_mode(not self.grad), torch.set_grad_enabled(self.grad):
             yield
-
-    def _scaled(self, actions: Tensor) -> Tensor:
-        return (actions / self.model.action_scale).to(self._dtype)
-
-    def _standardised(self, states: Tensor) -> Tensor:
-        model = self.model
-        return (poses.centred(states, model.state_mean) / model.state_std).to(self._dtype)

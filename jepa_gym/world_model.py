@@ -6,21 +6,25 @@ uint8 (..., Y, X, 3). States and actions are in physical units everywhere outsid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jepa_gym import poses
 from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.checkpoint import pretrained
 from jepa_gym.checkpoint.fill import fill
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
 from jepa_gym.models.hugging_face import HuggingFaceEncoder, checkpoint_encoder
+from jepa_gym.normalisation import Normaliser, layer_norm
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from jepa_gym.rollout import Imagination, layer_norm
+from jepa_gym.rollout import Rollout, energy
+
+Encoder = ConvEncoder | VideoTransformer | HuggingFaceEncoder
 
 
 class WorldModel(nn.Module):
@@ -44,11 +48,11 @@ class WorldModel(nn.Module):
         encoder, predictor = config.encoder, config.predictor
         mean, std = IMAGENET_MEAN, IMAGENET_STD
         if encoder.kind == "conv":
-            self.encoder: nn.Module = ConvEncoder(encoder, config.grid)
+            self.encoder: Encoder = ConvEncoder(encoder, config.grid)
         elif encoder.kind == "hf":
             size = (config.frame.height, config.frame.width)
-            self.encoder = HuggingFaceEncoder(encoder, size, encoder_folder)
-            mean, std = self.encoder.mean, self.encoder.std
+            self.encoder = hugging_face = HuggingFaceEncoder(encoder, size, encoder_folder)
+            mean, std = hugging_face.mean, hugging_face.std
         else:
             self.encoder = VideoTransformer(
                 encoder.embed_dim,
@@ -68,15 +72,22 @@ class WorldModel(nn.Module):
             rope=predictor.rope,
             use_states=predictor.use_states,
         )
-        for name, values in (
-            ("state_mean", config.state_mean),
-            ("state_std", config.state_std),
-            ("action_scale", config.action_scale),
-            ("pixel_scale", [1 / (255 * s) for s in std]),
-            ("pixel_shift", [-m / s for m, s in zip(mean, std, strict=True)]),
-        ):
-            values = torch.tensor(values, device="cpu")  # real in `from_pretrained`, too
-            self.register_buffer(name, values, persistent=False)
+        self.normaliser = Normaliser(config, mean, std)
+
+    @property
+    def context_frames(self) -> int:
+        """Most real frames that a planner gives as context."""
+        return self.config.context_frames
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.predictor.predictor_proj.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights; latents and statistics are float32 in any case."""
+        return self.predictor.predictor_proj.weight.dtype
 
     @classmethod
     def from_pretrained(
@@ -139,8 +150,8 @@ class WorldModel(nn.Module):
                 "what this model saw in training if it is made with "
                 f"gym.make(..., **model.config.frame.env_kwargs()): {self.config.frame.cameras}"
             )
-        flat = frames.flatten(0, 1).to(self.pixel_scale.dtype)
-        images = torch.addcmul(self.pixel_shift, flat, self.pixel_scale).permute(0, 3, 1, 2)
+        flat = self.normaliser.pixels(frames.flatten(0, 1)).to(self.dtype)
+        images = flat.permute(0, 3, 1, 2)  # in channels-last memory
         if isinstance(self.encoder, VideoTransformer):
             tubelet = self.encoder.tubelet_size
             images = images[:, :, None].expand(-1, -1, tubelet, -1, -1)  # (B * T, 3, 2, Y, X)
@@ -151,14 +162,15 @@ class WorldModel(nn.Module):
         return layer_norm(self.features(frames).float())
 
     @torch.no_grad()  # not inference mode: latents may become training inputs
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor | np.ndarray, chunk: int | None = None) -> Tensor:
         """Encode frames, each alone.
 
         Args:
-            frames: (B, T, Y, X, 3) uint8.
+            frames: (B, T, Y, X, 3) uint8, on any device.
+            chunk: Rows of the batch encoded at a time, which bounds the memory; all by default.
 
         Returns:
-            (B, T, N, D) float32, layer-normed.
+            (B, T, N, D) float32, layer-normed, on the model's device.
 
         Raises:
             TypeError: When the frames are not uint8.
@@ -167,7 +179,37 @@ class WorldModel(nn.Module):
         frames = torch.as_tensor(frames)
         if frames.dtype != torch.uint8:
             raise TypeError(f"`frames` must be uint8 in [0, 255], got {frames.dtype}")
-        return self.encode_train(frames.to(self.pixel_scale.device))
+        parts = frames.split(chunk or max(1, len(frames)))
+        return torch.cat([self.encode_train(part.to(self.device)) for part in parts])
+
+    def observe(self, observation: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Return the latents of what an environment shows and of its goal.
+
+        Args:
+            observation: A batch of observations, each entry (B, ...): `pixels` and `goal_pixels`
+                of a real environment, or `achieved_goal` and `desired_goal` of `JEPALatent-v0`,
+                which are latents already.
+
+        Returns:
+            The current and the goal's latents, (B, N, D) each, on the model's device.
+
+        Raises:
+            ValueError: When there is neither of the two.
+        """
+        if "pixels" in observation and "goal_pixels" in observation:
+            frames = np.stack([observation["pixels"], observation["goal_pixels"]], axis=1)
+            current, goal = self.encode(frames).unbind(1)
+            return current, goal
+        latent = (self.config.num_tokens, self.config.encoder.latent_dim)
+        given = [np.asarray(observation.get(f"{key}_goal")) for key in ("achieved", "desired")]
+        if any(x.ndim != 3 or x.shape[1:] != latent for x in given):
+            raise ValueError(
+                "Planning needs `pixels` and `goal_pixels` (make the environment with "
+                f'obs_mode="both") or the latents (B, {latent[0]}, {latent[1]}) of JEPALatent-v0, '
+                f"got the entries { {key: np.shape(x) for key, x in observation.items()} }."
+            )
+        current, goal = (torch.from_numpy(x).to(self.device, torch.float32) for x in given)
+        return current, goal
 
     def predict(self, latents: Tensor, actions: Tensor, states: Tensor) -> Tensor:
         """Predict every frame's successor in one pass, with gradients.
@@ -180,14 +222,33 @@ class WorldModel(nn.Module):
         Returns:
             (B, T, N, D) layer-normed latents of frames 1 .. T.
         """
-        out = self.predictor(latents, self._scaled(actions), self._standardised(states))
-        return layer_norm(out.float())
+        inputs = (latents, self.normaliser.actions(actions), self.normaliser.states(states))
+        return layer_norm(self.predictor(*(x.to(self.dtype) for x in inputs)).float())
 
-    def imagination(
-        self, latents: Tensor, states: Tensor, past_actions: Tensor | None = None
-    ) -> Imagination:
-        """Prepare rollouts from one context, for several sets of candidates; see `Imagination`."""
-        return Imagination(self, latents, states, past_actions)
+    def prepare(
+        self,
+        latents: Tensor,
+        states: Tensor,
+        past_actions: Tensor | None = None,
+        *,
+        grad: bool = False,
+    ) -> Rollout:
+        """Prepare rollouts from one context, which answer for several sets of candidates.
+
+        Args:
+            latents: As for `rollout`, like all others.
+            states: (B, T, 7).
+            past_actions: (B, T - 1, 7).
+            grad: As for `rollout`.
+
+        Returns:
+            Its `latents(actions)` are those of `rollout`, its `energy(actions, goal)` those of
+            `rollout_energy`; the context is computed once.
+
+        Raises:
+            ValueError: When shapes disagree.
+        """
+        return Rollout(self.predictor, self.normaliser, latents, states, past_actions, grad)
 
     def rollout(
         self,
@@ -216,7 +277,7 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When shapes disagree.
         """
-        return Imagination(self, latents, states, past_actions, grad).rollout(actions, chunk)
+        return self.prepare(latents, states, past_actions, grad=grad).latents(actions, chunk)
 
     def rollout_energy(
         self,
@@ -245,8 +306,8 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When shapes disagree.
         """
-        start = Imagination(self, latents, states, past_actions, grad)
-        return start.energy(actions, goal, chunk)
+        prepared = self.prepare(latents, states, past_actions, grad=grad)
+        return prepared.energy(actions, goal, chunk)
 
     def energy(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Return the mean absolute difference to a goal.
@@ -258,12 +319,4 @@ class WorldModel(nn.Module):
         Returns:
             (B, ...), for instance (B, S).
         """
-        while goal.ndim < latents.ndim:
-            goal = goal.unsqueeze(1)
-        return (latents - goal).abs().mean((-2, -1))
-
-    def _scaled(self, actions: Tensor) -> Tensor:
-        return actions / self.action_scale
-
-    def _standardised(self, states: Tensor) -> Tensor:
-        return poses.centred(states, self.state_mean) / self.state_std
+        return energy(latents, goal)

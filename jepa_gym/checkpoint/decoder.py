@@ -90,7 +90,7 @@ def read_decoder(folder: str | Path, model: WorldModel) -> FrameDecoder:
             "take the file away"
         )
     fill(decoder, weights.copy(weights.sizes), path)
-    return decoder.to(model.pixel_scale.device).eval()
+    return decoder.to(model.device).eval()
 
 
 def own_decoder(model: WorldModel) -> FrameDecoder | None:

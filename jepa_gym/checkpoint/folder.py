@@ -24,6 +24,8 @@ CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 SHIPPED = ("default",)
 _METADATA = {"format", "config", DIGEST_KEY}
+_EARLIER_NAME = ("encoder.spread.", "encoder.output_norm.")
+"""Beginning of names of tensors in files of earlier versions, and today."""
 
 
 def resolve(source: str | Path) -> Path:
@@ -91,7 +93,8 @@ def read(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
             f"restore both from the same save. {SAFETENSORS_FILE} holds its own configuration, as "
             "`config` in its metadata"
         )
-    return config, weights.copy(weights.sizes)
+    tensors = weights.copy(weights.sizes)
+    return config, {name.replace(*_EARLIER_NAME): x for name, x in tensors.items()}
 
 
 def read_config(folder: Path) -> WorldModelConfig:

@@ -38,7 +38,7 @@ def load_model(checkpoint: str | Path, model: WorldModel | None, device: str | N
     """
     if model is None:
         return WorldModel.from_pretrained(checkpoint, device or "cpu")
-    own = model.pixel_scale.device
+    own = model.device
     wanted = own if device is None else torch.device(device)
     if wanted.type != own.type or wanted.index not in (None, own.index):
         raise ValueError(f"`model` is on {own}, `device` is {device!r}; move it with model.to()")
@@ -89,7 +89,7 @@ class LatentEpisodes:
         self.clip_actions, self.max_ood = clip_actions, max_ood
         self.context_frames, self.narrow = frames, dtype == "bfloat16"
         self.observation_space, self.action_space = latent_spaces(config)
-        self.device = model.pixel_scale.device
+        self.device = model.device
         self._real: RealFrames | None = None
         self._warned = False
         tokens = (config.num_tokens, config.encoder.latent_dim)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jepa_gym import poses
 from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.world_model import WorldModel
 
@@ -127,8 +126,7 @@ class RealFrames:
 
     def _points(self, latents: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return flat latents and standardised states."""
-        states = poses.centred(states.to(latents.device), self._model.state_mean)
-        return latents.flatten(1), states / self._model.state_std
+        return latents.flatten(1), self._model.normaliser.states(states.to(latents.device))
 
 
 def _previous(info: Any) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from jepa_gym.models.ac_predictor import ActionConditionedPredictor, FrameCache
+from jepa_gym.models.ac_predictor import ActionConditionedPredictor
 from jepa_gym.models.attentive import AnticipationHead, AttentiveClassifier, AttentivePooler
 from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
 from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
 from jepa_gym.models.encoder_2_1 import VideoTransformer21
+from jepa_gym.models.kv_cache import KVCache
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 __all__ = [
@@ -16,8 +17,8 @@ __all__ = [
     "AttentiveClassifier",
     "AttentivePooler",
     "ConvEncoder",
-    "FrameCache",
     "FrameDecoder",
+    "KVCache",
     "MaskedPredictor",
     "PerLocationBatchNorm",
     "VideoTransformer",

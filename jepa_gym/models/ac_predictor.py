@@ -13,34 +13,14 @@ Reference: V-JEPA 2 (arXiv 2506.09985) section 3; `src/models/ac_predictor.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.kv_cache import Seen, decode_block, first_block, splits
+from jepa_gym.models.kv_cache import BlockCache, KVCache, decode_block, decode_first_block, splits
 from jepa_gym.models.rope import Rotation, frame_rotation
-from jepa_gym.models.transformer import NORM_EPS, Block, attention, init_transformer
+from jepa_gym.models.transformer import NORM_EPS, Blocks, attention, init_transformer
 
 EXTRINSICS_DIM = 6
-
-
-@dataclass(frozen=True)
-class FrameCache:
-    """Keys and values of past frames.
-
-    Attributes:
-        frames: Number of frames held.
-        blocks: What each block's newest tokens see: the frames that all candidates have in common,
-            stored once, and each candidate's own.
-    """
-
-    frames: int
-    blocks: tuple[Seen, ...]
-
-    def rows(self, rows: slice) -> FrameCache:
-        """Return the cache of some batch rows; only before the first `decode`."""
-        return FrameCache(self.frames, tuple(seen.rows(rows) for seen in self.blocks))
 
 
 class ActionConditionedPredictor(nn.Module):
@@ -76,7 +56,8 @@ class ActionConditionedPredictor(nn.Module):
                 has none, nor the layer for it; states are then taken and ignored.
         """
         super().__init__()
-        self.grid, self.head_dim, self.rope = grid, embed_dim // num_heads, rope
+        self.grid, self.num_tokens, self.rope = grid, grid[0] * grid[1], rope
+        self.embed_dim, self.head_dim, self.mlp_ratio = embed_dim, embed_dim // num_heads, mlp_ratio
         self.use_extrinsics, self.use_states = use_extrinsics, use_states
         self.extra_tokens = 1 + use_states + use_extrinsics
         self.predictor_embed = nn.Linear(latent_dim, embed_dim)
@@ -84,9 +65,7 @@ class ActionConditionedPredictor(nn.Module):
         if use_states:
             self.state_encoder = nn.Linear(action_dim, embed_dim)
         self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, embed_dim)
-        self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)
-        )
+        self.predictor_blocks = Blocks(depth, embed_dim, num_heads, mlp_ratio)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.predictor_proj = nn.Linear(embed_dim, latent_dim)
         init_transformer(self, self.predictor_blocks)
@@ -121,7 +100,7 @@ class ActionConditionedPredictor(nn.Module):
 
     def start_cache(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None = None
-    ) -> FrameCache:
+    ) -> KVCache:
         """Return the cache of fully known frames.
 
         Args:
@@ -132,27 +111,28 @@ class ActionConditionedPredictor(nn.Module):
         """
         frames = latents.shape[1]
         if not frames:
-            return FrameCache(0, (Seen(None),) * len(self.predictor_blocks))
+            return KVCache(0, (BlockCache(None),) * len(self.predictor_blocks))
         x = self._tokens(latents, actions, states, extrinsics).flatten(1, 2)
         rope, mask = self._rotation(0, frames, x.device), self._mask(frames, x.device)
         blocks = []
         for block in self.predictor_blocks:
-            parts = block.attn.tokens(block.norm1(x), rope)
-            blocks.append(Seen(tuple(part.contiguous() for part in parts[1:])))
+            queries, keys, values = block.attn.tokens(block.norm1(x), rope)
+            blocks.append(BlockCache((keys.contiguous(), values.contiguous())))
             if len(blocks) < len(self.predictor_blocks):  # nobody reads the last block's output
-                x = x + block.attn.proj(attention(*(y.transpose(1, 2) for y in parts), mask))
+                heads = (y.transpose(1, 2) for y in (queries, keys, values))
+                x = x + block.attn.proj(attention(*heads, mask))
                 x = x + block.mlp(block.norm2(x))
-        return FrameCache(frames, tuple(blocks))
+        return KVCache(frames, tuple(blocks))
 
     def decode(
         self,
         latents: Tensor,
         actions: Tensor,
         states: Tensor,
-        cache: FrameCache,
+        cache: KVCache,
         extrinsics: Tensor | None = None,
         following: int | None = None,
-    ) -> tuple[Tensor, FrameCache]:
+    ) -> tuple[Tensor, KVCache]:
         """Add one frame to each candidate and predict the next one.
 
         Args:
@@ -168,22 +148,31 @@ class ActionConditionedPredictor(nn.Module):
             The next latents (B, S, N, D), and the cache with the added frame.
         """
         action, common = self._frame(latents, actions, states, extrinsics)
-        samples, tokens = actions.shape[1], 1 + common.shape[2]
+        samples, room = actions.shape[1], None
+        if following is not None:
+            room = following * (1 + common.shape[2])
         rope = self._rotation(cache.frames, 1, action.device)
-        blocks, room = [], None if following is None else following * tokens
-        shared, x = common.shape[1] == 1 < samples and splits(action), None
-        if not shared:
+        first, grown = cache.blocks[0], []
+        if common.shape[1] == 1 < samples and first.own is None and splits(action):
+            block = self.predictor_blocks[0]
+            x, first = decode_first_block(block, action, common[:, 0], rope, first.shared, room)
+            grown.append(first)
+        else:
             x = torch.cat([action[:, :, None], common.expand(-1, samples, -1, -1)], 2).flatten(0, 1)
-        for block, seen in zip(self.predictor_blocks, cache.blocks, strict=True):
-            if shared and not blocks and seen.own is None:
-                x, seen = first_block(block, action, common[:, 0], rope, seen.shared, room)
-            else:
-                last = len(blocks) == len(self.predictor_blocks) - 1
-                skip = self.extra_tokens if last else 0
-                x, seen = decode_block(block, x, rope, seen, room, skip)
-            blocks.append(seen if following != 0 else None)
-        out = self._read(x[:, -self.grid[0] * self.grid[1] :].unflatten(0, (-1, samples)))
-        return out, FrameCache(cache.frames + 1, tuple(blocks)) if following != 0 else cache
+        for number in range(len(grown), len(self.predictor_blocks)):
+            last = number == len(self.predictor_blocks) - 1
+            x, seen = decode_block(
+                self.predictor_blocks[number],
+                x,
+                rope,
+                cache.blocks[number],
+                room,
+                skip=self.extra_tokens if last else 0,
+            )
+            if following != 0:
+                grown.append(seen)
+        out = self._read(x[:, -self.num_tokens :].unflatten(0, (-1, samples)))
+        return out, cache if following == 0 else KVCache(cache.frames + 1, tuple(grown))
 
     def _tokens(
         self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
@@ -217,10 +206,9 @@ class ActionConditionedPredictor(nn.Module):
                 f"the predictor was built with use_extrinsics={self.use_extrinsics}, "
                 f"but extrinsics are {'missing' if extrinsics is None else 'given'}"
             )
-        num_tokens = self.grid[0] * self.grid[1]
-        if latents.ndim != 4 or latents.shape[2] != num_tokens:
+        if latents.ndim != 4 or latents.shape[2] != self.num_tokens:
             raise ValueError(
-                f"`latents` must be (B, T, {num_tokens}, D), got {tuple(latents.shape)}"
+                f"`latents` must be (B, T, {self.num_tokens}, D), got {tuple(latents.shape)}"
             )
         frames = (1, actions.shape[1]) if actions.ndim == 3 else ()
         if (
@@ -255,6 +243,6 @@ class ActionConditionedPredictor(nn.Module):
         """Return the frame-causal mask, True where a row may see a column."""
         if frames == 1:
             return None
-        per_frame = self.extra_tokens + self.grid[0] * self.grid[1]
+        per_frame = self.extra_tokens + self.num_tokens
         frame = torch.arange(frames, device=device).repeat_interleave(per_frame)
         return frame[:, None] >= frame[None, :]

@@ -13,45 +13,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.linear import Linear
-from jepa_gym.models.transformer import INIT_STD, MLP, Block, attention, init_transformer
+from jepa_gym.models.transformer import INIT_STD, Blocks, CrossAttentionBlock, init_transformer
 
 POOLER_EPS = 1e-5
 """Of the pooler's layer norms; the encoder's is 1e-6."""
-
-
-class CrossAttention(nn.Module):
-    """Queries attend to tokens; there is no projection afterwards."""
-
-    def __init__(self, embed_dim: int, num_heads: int) -> None:
-        """Create the projections."""
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = Linear(embed_dim, embed_dim)
-        self.kv = Linear(embed_dim, 2 * embed_dim)  # rows: keys, values
-
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
-        q = self.q(queries).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        kv = self.kv(tokens).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3)
-        return attention(q, *kv.unbind(2))
-
-
-class CrossAttentionBlock(nn.Module):
-    """queries + attention(queries, norm1(tokens)), then x + mlp(norm2(x))."""
-
-    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float) -> None:
-        """Create the block."""
-        super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=POOLER_EPS)
-        self.xattn = CrossAttention(embed_dim, num_heads)
-        self.norm2 = nn.LayerNorm(embed_dim, eps=POOLER_EPS)
-        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
-
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
-        x = queries + self.xattn(queries, self.norm1(tokens))
-        return x + self.mlp(self.norm2(x))
 
 
 class AttentivePooler(nn.Module):
@@ -83,10 +48,10 @@ class AttentivePooler(nn.Module):
                 f"`depth` and `num_queries` must be at least 1, got {depth} and {num_queries}"
             )
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, embed_dim))
-        self.cross_attention_block = CrossAttentionBlock(embed_dim, num_heads, mlp_ratio)
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, eps=POOLER_EPS) for _ in range(depth - 1)
+        self.cross_attention_block = CrossAttentionBlock(
+            embed_dim, num_heads, mlp_ratio, eps=POOLER_EPS
         )
+        self.blocks = Blocks(depth - 1, embed_dim, num_heads, mlp_ratio, eps=POOLER_EPS)
         init_transformer(self, self.blocks)
         nn.init.trunc_normal_(self.query_tokens, std=INIT_STD)
         with torch.no_grad():  # scaled as the last block of self-attention

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig
 from jepa_gym.models.rope import grid_rotation
-from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
+from jepa_gym.models.statistics import Statistics
+from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 
-class PerLocationBatchNorm(nn.Module):
+class PerLocationBatchNorm(Statistics):
     """Batch norm with separate statistics for every token location and channel, no affine part."""
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self, num_tokens: int, latent_dim: int, momentum: float = 0.02, eps: float = 1e-5
@@ -34,8 +38,8 @@ class PerLocationBatchNorm(nn.Module):
         """
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        self.register_buffer("running_mean", torch.zeros(num_tokens, latent_dim))
-        self.register_buffer("running_var", torch.ones(num_tokens, latent_dim))
+        size = (num_tokens, latent_dim)
+        self.register(running_mean=torch.zeros(size), running_var=torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, N, D) over the batch, or by the running statistics in eval mode.
@@ -74,12 +78,10 @@ class ConvEncoder(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
         self.stem = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
-        self.blocks = nn.ModuleList(
-            Block(config.embed_dim, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
-        )
+        self.blocks = Blocks(config.depth, config.embed_dim, config.num_heads, config.mlp_ratio)
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
         self.proj = nn.Linear(config.embed_dim, config.latent_dim)
-        self.spread = PerLocationBatchNorm(grid[0] * grid[1], config.latent_dim)
+        self.output_norm = PerLocationBatchNorm(grid[0] * grid[1], config.latent_dim)
         init_transformer(self, self.blocks)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -96,4 +98,4 @@ class ConvEncoder(nn.Module):
         rope = grid_rotation(1, self.grid, head_dim, self.config.rope, x.device)
         for block in self.blocks:
             x = block(x, rope)
-        return self.spread(self.proj(self.norm(x)))
+        return self.output_norm(self.proj(self.norm(x)))

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
+from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 HEAD_DIM = 32
 MLP_RATIO = 4.0
@@ -66,9 +66,7 @@ class FrameDecoder(nn.Module):
         self.embed = nn.Linear(latent_dim, embed_dim)
         # Latents may be centred at each place, so that they do not tell where they are.
         self.places = nn.Parameter(torch.zeros(rows * columns, embed_dim))
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, embed_dim // HEAD_DIM, MLP_RATIO) for _ in range(depth)
-        )
+        self.blocks = Blocks(depth, embed_dim, embed_dim // HEAD_DIM, MLP_RATIO)
         self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         doublings = patch_size.bit_length() - 1
         widths = [max(NARROWEST, embed_dim >> number) for number in range(doublings + 1)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym.models.rope import Rotation, grid_rotation, select
-from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
+from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 
 class PatchEmbed(nn.Module):
@@ -60,7 +60,7 @@ class VideoTransformer(nn.Module):
         self.patch_size, self.tubelet_size, self.rope = patch_size, tubelet_size, rope
         self.head_dim = embed_dim // num_heads
         self.patch_embed = PatchEmbed(embed_dim, patch_size, tubelet_size)
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = Blocks(depth, embed_dim, num_heads, mlp_ratio)
         self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         init_transformer(self, self.blocks)
 
@@ -98,10 +98,10 @@ class VideoTransformer(nn.Module):
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)
             rope = select(rope, token_ids)
         outputs = []
-        for number, block in enumerate(self.blocks[: wanted[-1] + 1]):
+        for number, block in zip(range(wanted[-1] + 1), self.blocks, strict=False):
             x = block(x, rope)
             if number in wanted:
-                outputs.append(self._normed(number, x))
+                outputs.append(self._output_norm(number, x))
         return outputs[0] if out_layers is None else outputs
 
     def _embed(self, video: Tensor) -> Tensor:
@@ -120,6 +120,6 @@ class VideoTransformer(nn.Module):
     def _rotation(self, frames: int, grid: tuple[int, int], device: torch.device) -> Rotation:
         return grid_rotation(frames, grid, self.head_dim, self.rope, device)
 
-    def _normed(self, block: int, x: Tensor) -> Tensor:
+    def _output_norm(self, block: int, x: Tensor) -> Tensor:
         """Return the output of the block with this number as a user gets it."""
         return self.norm(x)

@@ -52,7 +52,7 @@ class VideoTransformer21(VideoTransformer):
         self.norms_block = nn.ModuleList(nn.LayerNorm(embed_dim, eps=NORM_EPS) for _ in self.normed)
         self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        init_transformer(self.patch_embed_img, nn.ModuleList())
+        init_transformer(self.patch_embed_img)
         nn.init.normal_(self.img_mod_embed, std=1e-6)
         nn.init.normal_(self.video_mod_embed, std=1e-6)
 
@@ -72,7 +72,7 @@ class VideoTransformer21(VideoTransformer):
         span = TRAINED_PIXELS // self.patch_size
         return grid_rotation(frames, grid, self.head_dim, self.rope, device, span)
 
-    def _normed(self, block: int, x: Tensor) -> Tensor:
+    def _output_norm(self, block: int, x: Tensor) -> Tensor:
         if block not in self.normed:
             raise ValueError(f"`out_layers` may name the blocks {self.normed} only, got {block}")
         return self.norms_block[self.normed.index(block)](x)

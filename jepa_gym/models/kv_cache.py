@@ -1,4 +1,4 @@
-"""Attention of many candidates to a past that they share, and to what each has seen alone.
+"""The key-value cache of many candidates: a past that they share, and what each has seen alone.
 
 The shared keys and values are stored once, whatever the number of candidates: attention runs over
 the shared and over the candidate's own part, and the two results are merged by their log-sum-exp.
@@ -22,7 +22,7 @@ _WITH_SUMS = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cp
 """The attention behind PyTorch's own on the CPU, which also returns the log-sum-exp."""
 
 
-class Grown:
+class GrowingKeyValues:
     """Keys and values to which frames are added, the earlier ones staying where they are."""
 
     def __init__(self, new: KeyValues, following: int | None) -> None:
@@ -43,9 +43,9 @@ class Grown:
         keys, values = self._buffers
         return keys[:, : self._length], values[:, : self._length]
 
-    def add(self, new: KeyValues) -> Grown:
+    def add(self, new: KeyValues) -> GrowingKeyValues:
         """Return the keys and values with those of one more frame; `self` stays valid."""
-        grown, end = object.__new__(Grown), self._length + new[0].shape[1]
+        grown, end = object.__new__(GrowingKeyValues), self._length + new[0].shape[1]
         grown._length = end
         free = self._filled[0] == self._length and end <= self._buffers[0].shape[1]
         if free and not torch.is_grad_enabled():
@@ -66,22 +66,43 @@ def _with_room(x: Tensor, tokens: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Seen:
+class BlockCache:
     """What the newest frame's tokens attend to in one block, besides themselves."""
 
     shared: KeyValues | None
     """Of B groups of candidates; None before the first frame."""
-    own: Grown | None = None
+    own: GrowingKeyValues | None = None
     """Of the B * S candidates; None before the first decoded frame."""
 
-    def add(self, new: KeyValues, following: int | None) -> Seen:
-        """Return this with a frame of every candidate; see `Grown` for `following`."""
-        own = Grown(new, following) if self.own is None else self.own.add(new)
-        return Seen(self.shared, own)
+    def add(self, new: KeyValues, following: int | None) -> BlockCache:
+        """Return this with a frame of every candidate; see `GrowingKeyValues` for `following`."""
+        own = GrowingKeyValues(new, following) if self.own is None else self.own.add(new)
+        return BlockCache(self.shared, own)
 
-    def rows(self, rows: slice) -> Seen:
+    def rows(self, rows: slice) -> BlockCache:
         """Return what some of the groups share; only before the first decoded frame."""
-        return Seen(self.shared and tuple(x[rows] for x in self.shared))
+        if self.shared is None:
+            return self
+        keys, values = self.shared
+        return BlockCache((keys[rows], values[rows]))
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of past frames.
+
+    Attributes:
+        frames: Number of frames held.
+        blocks: What each block's newest tokens see: the frames that all candidates have in common,
+            stored once, and each candidate's own.
+    """
+
+    frames: int
+    blocks: tuple[BlockCache, ...]
+
+    def rows(self, rows: slice) -> KVCache:
+        """Return the cache of some batch rows; only before the first decoded frame."""
+        return KVCache(self.frames, tuple(seen.rows(rows) for seen in self.blocks))
 
 
 def splits(x: Tensor) -> bool:
@@ -89,7 +110,7 @@ def splits(x: Tensor) -> bool:
     return _WITH_SUMS is not None and x.is_cpu and not torch.is_grad_enabled()
 
 
-def attend(queries: Tensor, seen: Seen) -> Tensor:
+def attend(queries: Tensor, seen: BlockCache) -> Tensor:
     """Attend to all of `seen`, and join the heads.
 
     Args:
@@ -126,8 +147,8 @@ def _part(queries: Tensor, pair: KeyValues) -> tuple[Tensor, Tensor]:
 
 
 def decode_block(
-    block: Block, x: Tensor, rope: Rotation, seen: Seen, following: int | None, skip: int = 0
-) -> tuple[Tensor, Seen]:
+    block: Block, x: Tensor, rope: Rotation, seen: BlockCache, following: int | None, skip: int = 0
+) -> tuple[Tensor, BlockCache]:
     """Run one block over the newest frame of every candidate.
 
     Args:
@@ -147,14 +168,14 @@ def decode_block(
     return x + block.mlp(block.norm2(x)), seen
 
 
-def first_block(
+def decode_first_block(
     block: Block,
     action: Tensor,
     common: Tensor,
     rope: Rotation,
     shared: KeyValues | None,
     following: int | None,
-) -> tuple[Tensor, Seen]:
+) -> tuple[Tensor, BlockCache]:
     """Run the first block over a frame of which the candidates share all but the action's token.
 
     Everything but one key and one value is the same for all candidates, so it is computed once and
@@ -190,8 +211,8 @@ def first_block(
     x = torch.cat([action[:, :, None], common[:, None].expand(-1, samples, -1, -1)], 2)
     x = x.flatten(0, 1)
     x = x + block.attn.proj(out.flatten(0, 1).flatten(2).to(x.dtype))
-    own = Grown(tuple(y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v)), following)
-    return x + block.mlp(block.norm2(x)), Seen(tuple(common_pair), own)
+    own = GrowingKeyValues(tuple(y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v)), following)
+    return x + block.mlp(block.norm2(x)), BlockCache(tuple(common_pair), own)
 
 
 _PARTS = (slice(None, 1), slice(1, None))

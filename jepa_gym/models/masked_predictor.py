@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym.models.rope import rotation
-from jepa_gym.models.transformer import NORM_EPS, Block, init_transformer
+from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 
 class MaskedPredictor(nn.Module):
@@ -47,9 +47,7 @@ class MaskedPredictor(nn.Module):
         self.mask_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
         )
-        self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)
-        )
+        self.predictor_blocks = Blocks(depth, embed_dim, num_heads, mlp_ratio)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.predictor_proj = nn.Linear(embed_dim, latent_dim)
         init_transformer(self, self.predictor_blocks)

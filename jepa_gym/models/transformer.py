@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +117,66 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-def init_transformer(module: nn.Module, blocks: nn.ModuleList) -> None:
+class CrossAttention(nn.Module):
+    """Queries attend to tokens; there is no projection afterwards."""
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        """Create the projections."""
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = Linear(embed_dim, embed_dim)
+        self.kv = Linear(embed_dim, 2 * embed_dim)  # rows: keys, values
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
+        q = self.q(queries).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        kv = self.kv(tokens).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3)
+        return attention(q, *kv.unbind(2))
+
+
+class CrossAttentionBlock(nn.Module):
+    """queries + attention(queries, norm1(tokens)), then x + mlp(norm2(x))."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, mlp_ratio: float, eps: float = NORM_EPS
+    ) -> None:
+        """Create the block; arguments as for `Block`."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
+        self.xattn = CrossAttention(embed_dim, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
+        x = queries + self.xattn(queries, self.norm1(tokens))
+        return x + self.mlp(self.norm2(x))
+
+
+class Blocks(nn.ModuleList):
+    """Blocks of one size, one after the other."""
+
+    def __init__(
+        self,
+        depth: int,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        eps: float = NORM_EPS,
+    ) -> None:
+        """Create `depth` blocks; the other arguments as for `Block`."""
+        super().__init__(Block(embed_dim, num_heads, mlp_ratio, eps) for _ in range(depth))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Iterate over the blocks."""
+        return cast("Iterator[Block]", super().__iter__())
+
+    def __getitem__(self, number: int) -> Block:
+        """Return one block."""
+        return cast(Block, super().__getitem__(number))
+
+
+def init_transformer(module: nn.Module, blocks: Blocks | None = None) -> None:
     """Initialise as published: normal 0.02 (cut at 2), residual outputs scaled by depth.
 
     Reference: V-JEPA 2, `src/models/vision_transformer.py::_init_weights, _rescale_blocks`.
@@ -125,6 +186,6 @@ def init_transformer(module: nn.Module, blocks: nn.ModuleList) -> None:
             nn.init.trunc_normal_(part.weight, std=INIT_STD)
             nn.init.zeros_(part.bias)
     with torch.no_grad():
-        for number, block in enumerate(blocks, start=1):
+        for number, block in enumerate(blocks or (), start=1):
             block.attn.proj.weight.div_(math.sqrt(2.0 * number))
             block.mlp.fc2.weight.div_(math.sqrt(2.0 * number))

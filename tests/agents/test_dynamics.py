@@ -100,17 +100,17 @@ def test_a_prepared_context_changes_nothing(model, observe, name, cost):
     plain, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
     prepared = []
 
-    def imagination(latents, states):
-        def rollout(actions):
+    def prepare(latents, states):
+        def imagined(actions):
             return model.rollout(latents, states, actions)
 
         def energy(actions, goal):
-            return model.energy(rollout(actions)[:, :, -1], goal)
+            return model.energy(imagined(actions)[:, :, -1], goal)
 
         prepared.append(1)
-        return SimpleNamespace(rollout=rollout, energy=energy)
+        return SimpleNamespace(latents=imagined, energy=energy)
 
-    model.imagination = imagination
+    model.prepare = prepare
     action, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
     np.testing.assert_allclose(action, plain, atol=1e-4)
     assert len(prepared) == 1

@@ -1,4 +1,4 @@
-"""Imagination: equal to the plain recompute, whatever is shared, chunked or kept."""
+"""Rollouts: equal to the plain recompute, whatever is shared, chunked or kept."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from jepa_gym import poses, rollout
-from jepa_gym.models import kv_cache as decoding
-from jepa_gym.rollout import Imagination, layer_norm
+from jepa_gym.models import kv_cache
+from jepa_gym.normalisation import layer_norm
 from jepa_gym.world_model import WorldModel
 
 
@@ -52,7 +52,7 @@ def test_equals_recompute(model, context, horizon, samples):
 
 
 def test_equals_recompute_without_the_split_attention(model, monkeypatch):
-    monkeypatch.setattr(decoding, "_WITH_SUMS", None)
+    monkeypatch.setattr(kv_cache, "_WITH_SUMS", None)
     latents, states, actions, _ = problem()
     assert_near(model.rollout(latents, states, actions), recompute(model, latents, states, actions))
 
@@ -77,14 +77,14 @@ def test_chunks_are_bounded(model, monkeypatch):
     latents, states, actions, goal = problem(horizon=2)
     model.rollout_energy(latents, states, actions, goal, chunk=4)
     assert max(sizes) <= 4 and sum(sizes) == 2 * 2 * 5
-    assert rollout.chunk_size(model, 1) > rollout.chunk_size(model, 5) > 1
+    assert rollout.chunk_size(model.predictor, 1) > rollout.chunk_size(model.predictor, 5) > 1
     monkeypatch.setattr(rollout, "CPU_BYTES", 1)
-    assert rollout.chunk_size(model, 1) == 1
+    assert rollout.chunk_size(model.predictor, 1) == 1
 
 
 def test_context_is_stored_once(model):
     latents, states, *_ = problem(context=3)
-    start = Imagination(model, latents, states)
+    start = model.prepare(latents, states)
     for seen in start._cache.blocks:
         for part in seen.shared:
             assert (
@@ -94,10 +94,10 @@ def test_context_is_stored_once(model):
 
 def test_one_context_serves_many_calls(model):
     latents, states, actions, goal = problem()
-    start = model.imagination(latents, states)
-    first = start.rollout(actions)
+    start = model.prepare(latents, states)
+    first = start.latents(actions)
     start.energy(-actions, goal)
-    assert torch.equal(start.rollout(actions), first)
+    assert torch.equal(start.latents(actions), first)
     assert torch.equal(model.rollout(latents, states, actions), first)
 
 

@@ -19,15 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepa_gym import poses
 from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import ClipSampler
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, save_model
 from jepa_gym.training.recipes.landscape import Landscape
 from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
-from jepa_gym.world_model import WorldModel, layer_norm
+from jepa_gym.world_model import WorldModel
 
 ENCODER = EncoderConfig(patch_size=64, embed_dim=384, depth=2, num_heads=6, latent_dim=160)
 """Few tokens, for every imagined frame pays for each of them: with 8 a frame (two views of 128
@@ -124,9 +124,9 @@ def joint_losses(
     latents = layer_norm(features)
     forced, rollout = teacher_forcing_and_rollout(world_model, latents, actions, states, F.mse_loss)
     regulariser = sigreg(features.flatten(0, 1), config.sigreg_projections, generator)
-    standardised = poses.centred(states, world_model.state_mean) / world_model.state_std
+    standardised = world_model.normaliser.states(states)
     state = F.mse_loss(model.read_states(latents).float(), standardised)
-    scaled = actions / world_model.action_scale
+    scaled = world_model.normaliser.actions(actions)
     action = F.mse_loss(model.read_actions(latents).float(), scaled)
     total = (
         forced
@@ -157,13 +157,13 @@ def calibrate(world_model: WorldModel, sampler: ClipSampler, batches: int = 16) 
         sampler: gives training clips.
         batches: batches to average over.
     """
-    spread = world_model.encoder.spread
-    before = spread.momentum
+    output_norm = world_model.encoder.output_norm
+    before = output_norm.momentum
     world_model.train()
     for number in range(batches):
-        spread.momentum = 1 / (number + 1)  # a plain average of the batches
+        output_norm.momentum = 1 / (number + 1)  # a plain average of the batches
         world_model.features(sampler.batch(number).frames)
-    spread.momentum = before
+    output_norm.momentum = before
     world_model.eval()
 
 

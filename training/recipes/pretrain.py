@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,12 +29,13 @@ from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import check_tensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
 from jepa_gym.models import MaskedPredictor, VideoTransformer
+from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
 from jepa_gym.training.recipes.finish import model_config, provenance
 from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
-from jepa_gym.world_model import WorldModel, layer_norm
+from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
 SMALL = EncoderConfig(
@@ -84,7 +86,7 @@ class MaskedModel(nn.Module):
         """
         super().__init__()
         self.encoder: VideoTransformer = world_model.encoder
-        self.average = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         config = world_model.config
         self.predictor = MaskedPredictor(
             config.grid,
@@ -96,8 +98,7 @@ class MaskedModel(nn.Module):
             rope=predictor.rope,
         )
         self.grid = (frames // self.encoder.tubelet_size, *config.grid)
-        self.register_buffer("pixel_scale", world_model.pixel_scale, persistent=False)
-        self.register_buffer("pixel_shift", world_model.pixel_shift, persistent=False)
+        self.normaliser = world_model.normaliser
 
     def loss(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Compute the masked prediction loss, the mean over both kinds of mask.
@@ -106,10 +107,9 @@ class MaskedModel(nn.Module):
             frames: (B, T, Y, X, 3) uint8.
             generator: draws the masks.
         """
-        pixels = torch.addcmul(self.pixel_shift, frames.float(), self.pixel_scale)
-        video = pixels.permute(0, 4, 1, 2, 3)  # (B, 3, T, Y, X)
+        video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
         with torch.no_grad():
-            whole = layer_norm(self.average(video).float())
+            whole = layer_norm(self.target_encoder(video).float())
         losses = []
         for config in PUBLISHED:
             seen, hidden = sample_masks(self.grid, len(frames), config, generator)
@@ -119,9 +119,11 @@ class MaskedModel(nn.Module):
         return torch.stack(losses).mean()
 
     @torch.no_grad()
-    def update_average(self, momentum: float) -> None:
+    def update_target_encoder(self, momentum: float) -> None:
         """Move the average a step towards the encoder."""
-        for slow, fast in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
+        for slow, fast in zip(
+            self.target_encoder.parameters(), self.encoder.parameters(), strict=True
+        ):
             slow.lerp_(fast, 1 - momentum)
 
 
@@ -146,19 +148,24 @@ def train(config: PretrainConfig) -> Progress:
         return {"loss": model.loss(sampler.batch(step).frames, generator)}
 
     def evaluate() -> dict[str, float]:
-        world_model.encoder = model.average
+        world_model.encoder = model.target_encoder
         figures = {"probe_cm": probe_hand(world_model, arrays, held_out)}
         world_model.encoder = model.encoder
         return figures
 
     trainer = Trainer(
-        config, model, loss, evaluate, "probe_cm", lambda: model.update_average(config.momentum)
+        config,
+        model,
+        loss,
+        evaluate,
+        "probe_cm",
+        lambda: model.update_target_encoder(config.momentum),
     )
     progress = trainer.run()
     facts = provenance("masked pre-training", config, dataset, progress, progress.best_figures)
     metadata = {"config": json.dumps(settings.to_dict()), "card": json.dumps(facts)}
     temporary = config.output / f".{ENCODER_NAME}.tmp"
-    save_file(model.average.state_dict(), temporary, metadata)
+    save_file(model.target_encoder.state_dict(), temporary, metadata)
     temporary.replace(config.output / ENCODER_NAME)
     return progress
 

@@ -13,7 +13,7 @@ from jepa_gym.models import (
     VideoTransformer,
 )
 from jepa_gym.models.rope import rotate, rotation
-from jepa_gym.world_model import layer_norm
+from jepa_gym.normalisation import layer_norm
 
 TOLERANCE = 2e-4
 

@@ -264,7 +264,7 @@ def test_bfloat16_is_near_float32(loaded):
 
 def test_devices(loaded, checkpoint):
     env = gym.make("JEPALatent-v0", checkpoint=str(checkpoint), device="cpu")
-    assert env.unwrapped.model.pixel_scale.device.type == "cpu"
+    assert env.unwrapped.model.device.type == "cpu"
     with pytest.raises(ValueError, match="move it"):
         gym.make("JEPALatent-v0", model=loaded, device="meta")
 

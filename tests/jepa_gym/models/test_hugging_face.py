@@ -22,8 +22,9 @@ from jepa_gym.checkpoint.start_frames import write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import VideoTransformer
 from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config, find_source
+from jepa_gym.normalisation import layer_norm
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
-from jepa_gym.world_model import WorldModel, layer_norm
+from jepa_gym.world_model import WorldModel
 
 from ..conftest import some_starts
 

@@ -187,11 +187,11 @@ def test_masked_loss_trains_encoder_and_moves_the_average(runs):
     frames = joint.ClipSampler(arrays, 4, 3, 0).batch(0).frames
     model.loss(frames, torch.Generator().manual_seed(0)).backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
-    assert all(p.grad is None for p in model.average.parameters())
+    assert all(p.grad is None for p in model.target_encoder.parameters())
     with torch.no_grad():
         model.encoder.norm.bias.add_(1)
-    model.update_average(0.75)
-    torch.testing.assert_close(model.average.norm.bias, torch.full((16,), 0.25))
+    model.update_target_encoder(0.75)
+    torch.testing.assert_close(model.target_encoder.norm.bias, torch.full((16,), 0.25))
     assert len(PUBLISHED) == 2
 
 
