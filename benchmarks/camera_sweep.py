@@ -143,7 +143,7 @@ def record_motion(env_kwargs: dict[str, Any], seed: int, moves: int) -> Motion:
     Raises:
         ValueError: If `max_move_m` does not allow moves of 5 cm.
     """
-    from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+    from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
     if env_kwargs["max_move_m"] < MOVE_M:
         raise ValueError(

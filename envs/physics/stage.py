@@ -100,14 +100,14 @@ class Stage:
         """Restore a simulator state (n,).
 
         Raises:
-            ValueError: It is not finite or belongs to another scene.
+            ValueError: It is not finite, larger than what MuJoCo takes, or of another scene.
         """
         size = mujoco.mj_stateSize(self.model, _STATE_KIND)
-        if np.shape(physics) != (size,) or not np.isfinite(physics).all():
+        if np.shape(physics) != (size,) or not (np.abs(physics) < mujoco.mjMAXVAL).all():
             raise ValueError(
-                f"a simulator state of this scene ({self.obj}, {self.kind}) must be finite and "
-                f"have shape ({size},), got {np.shape(physics)}. Record it with the same object, "
-                "without distractors."
+                f"a simulator state of this scene ({self.obj}, {self.kind}) must have shape "
+                f"({size},), got {np.shape(physics)}, and be finite and below MuJoCo's bound "
+                f"{mujoco.mjMAXVAL:g}. Record it with the same object, without distractors."
             )
         mujoco.mj_setState(self.model, self.data, physics, _STATE_KIND)
         mujoco.mj_forward(self.model, self.data)

@@ -10,9 +10,11 @@ from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.stage import Stage
 from jepa_gym.envs.pictures.rendering import FrameRenderer
 from jepa_gym.envs.rotations import matrix
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
-from jepa_gym.envs.tasks.sampling import sample_clear_places
 from jepa_gym.envs.variations import Variation
+
+WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
+WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
+"""Where starts and goals are drawn and where the cameras keep the hand in view, base frame."""
 
 
 class Workbench:
@@ -35,6 +37,7 @@ class Workbench:
         self.cameras, self.image_size = cameras, image_size
         self._rendered = cameras if renders else ()
         self._stages: dict[str, Stage] = {}
+        self.closed = False
         self.stage: Stage
         self.variation: Variation
 
@@ -100,25 +103,9 @@ class Workbench:
                 f"{WORKSPACE_LOW_M} to {WORKSPACE_HIGH_M} m."
             )
 
-    def place_distractors(self, taken: list[np.ndarray], rng: np.random.Generator) -> None:
-        """Stand the variation's distractors on the table, those without a place at a drawn one.
-
-        Args:
-            taken: places (2,) m that they keep clear of.
-            rng: for the draws.
-        """
-        things = self.variation.distractors
-        if not things:
-            return
-        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
-        drawn = iter(sample_clear_places(rng, [*taken, *fixed], len(things) - len(fixed)))
-        self.stage.place_distractors(
-            [next(drawn) if thing.position is None else thing.position for thing in things]
-        )
-        mujoco.mj_forward(self.model, self.data)
-
     def close(self) -> None:
         """Free what the pictures took; safe to call twice."""
+        self.closed = True
         for stage in self._stages.values():
             stage.close()
 

@@ -1,48 +1,28 @@
-"""`FrankaEnv`: what all tasks share. A task is a subclass with hooks (see CONTRIBUTING)."""
+"""`FrankaEnv`: an episode as a Gymnasium environment; a task is a subclass with hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
+from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
 from jepa_gym.actions import checked_actions
-from jepa_gym.config import MAX_TURN_RAD
 from jepa_gym.envs.droid import flange_action, hand_action, to_droid
-from jepa_gym.envs.physics.arm import FINGER_TRAVEL_M
-from jepa_gym.envs.physics.scene import HOME
-from jepa_gym.envs.physics.workbench import Workbench
 from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
+from jepa_gym.envs.tasks.episode import Episode
 from jepa_gym.envs.tasks.options import parse_options
-from jepa_gym.envs.tasks.schedule import GoalSchedule
 from jepa_gym.envs.tasks.spaces import action_space, observation_space
 from jepa_gym.envs.variations import Variation, sample_variation
 
-GOAL_ATTEMPTS = 20
-STRAIGHT_RAD = 0.03
-"""Turn of the hand that an expert does not mind."""
 COMMON_OPTIONS = ("variation", "recorded", "start_position", "object_position")
 
 
-@dataclass(frozen=True)
-class SubGoal:
-    """A goal image and the hand's state (7,) that it shows."""
-
-    state: np.ndarray
-    pixels: np.ndarray | None
-
-
-class GoalError(RuntimeError):
-    """The simulated demonstration did not end in success, so there is no consistent goal image."""
-
-
-class FrankaEnv(Workbench, gym.Env, EzPickle):
+class FrankaEnv(Episode, gym.Env, EzPickle):
     """A Franka Panda at a table with one object: image goals, strict success, blocking moves.
 
     ## Protocol
@@ -106,12 +86,6 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-    SCHEDULE: dict[str, int] = {"goal": 0}
-    """The suite's sub-goals of a demonstration -> steps for which each is shown (0: to the end)."""
-    PUBLISHED: dict[str, int] | None = None
-    """The same as published; None: one image of the final state."""
-    OPTIONS: tuple[str, ...] = ()
-    """Reset options beside those of every task."""
 
     def __init__(
         self,
@@ -146,70 +120,19 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         check_split_has(split, obj)
         self.obs_mode, self.depth, self.render_mode = obs_mode, depth, render_mode
         size, views = parse_size(image_size), parse_cameras(camera)
-        Workbench.__init__(self, obj, views, size, renders=self.renders)
+        Episode.__init__(
+            self, obj, views, size, renders=self.renders, shows_goals=obs_mode != "state",
+            goal_source=goal_source, protocol=protocol, goal_schedule=goal_schedule,
+            max_move_m=max_move_m,
+        )  # fmt: skip
         self._fixed = dict(variation or {})
         self.use(Variation().replaced(self._fixed))
-        self.split, self.goal_source, self.protocol = split, goal_source, protocol
-        self.state_convention = state_convention
-        self.step_s, self.max_move_m = float(step_s), float(max_move_m)
-        self.clip_actions = clip_actions
-        shown = self.SCHEDULE if protocol == "suite" else self.PUBLISHED
-        if shown is None or protocol == "one" or goal_source == "random":
-            shown = {list(self.SCHEDULE)[-1]: 0}
-        self._schedule = GoalSchedule(tuple(shown), tuple(shown.values()), goal_schedule)
-        self.goal_schedule = self._schedule
+        self.split, self.state_convention = split, state_convention
+        self.step_s, self.clip_actions = float(step_s), clip_actions
         self.metadata = self.metadata | {"render_fps": 1 / self.step_s}
-        self.action_space = action_space(self.max_move_m)
+        self.action_space: spaces.Box = action_space(self.max_move_m)
         frame = None if obs_mode == "state" else (size[0], size[1] * len(views))
         self.observation_space = observation_space(frame, depth)
-        self.options: dict[str, Any] = {}
-        self.subgoals: list[SubGoal] = []
-        self._goal = np.zeros(3, np.float32)
-        self._steps = self._subgoal = 0
-        self._success_once = False
-        self.object_start = np.zeros(3)
-        """Where the object's centre was at the start, metres."""
-        self.held_once = False
-        """Whether the object has been held in this episode."""
-        self.ik_error_m = 0.0
-        """Kinematic error of the last move, metres."""
-
-    # ---- hooks of a task
-
-    def sample_task(self) -> None:
-        """Place object and arm for a new episode, drawing from `self.np_random`."""
-        raise NotImplementedError
-
-    def make_goal(self) -> Iterator[str]:
-        """Simulate a demonstration; yield each name of `SCHEDULE` while its state is there.
-
-        Starts from the episode's start; the last name is yielded in the goal's state. The start is
-        restored afterwards.
-
-        Raises:
-            GoalError: the demonstration failed; another start is drawn then.
-        """
-        raise NotImplementedError
-
-    def desired_goal(self) -> np.ndarray:
-        """Return the task position (3,) in metres that the present state stands for as a goal."""
-        return self.achieved_goal()
-
-    def achieved_goal(self) -> np.ndarray:
-        """Return the task position (3,) in metres that has been achieved now."""
-        raise NotImplementedError
-
-    def task_info(self) -> dict[str, Any]:
-        """Return `is_success` (bool), `failure` (str or None) and `distance_m` (float) now."""
-        raise NotImplementedError
-
-    def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
-        """Return 0 where achieved, else -1, for goals (..., 3) in metres; pure and vectorised."""
-        raise NotImplementedError
-
-    def expert_action(self) -> np.ndarray:
-        """Return the scripted expert's action (7,) float32; reads privileged simulator state."""
-        raise NotImplementedError
 
     # ---- Gymnasium
 
@@ -220,44 +143,31 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
             ValueError: unknown or impossible `options`; the message names the allowed values.
             GoalError: no demonstration succeeded from any of the drawn starts.
         """
+        self._check_open()
+        checked = parse_options(options, (*COMMON_OPTIONS, *self.OPTIONS))
         super().reset(seed=seed)
-        self.options = parse_options(
-            options,
-            (*COMMON_OPTIONS, *self.OPTIONS),
-        )
+        self.options = checked
         drawn = sample_variation(self.split, self.np_random) if self.split else Variation()
         given = self.options.get("variation", {})
-        self.use(drawn.replaced(self._fixed).replaced(given))
-        for attempt in range(GOAL_ATTEMPTS):
-            self._begin_episode()
-            try:
-                self.set_up_goal()
-                break
-            except GoalError:
-                if "recorded" in self.options or attempt == GOAL_ATTEMPTS - 1:
-                    raise
-        observation, info = self._observation(), self._info()
-        info["variation"] = self.variation.to_dict()
+        self.begin(drawn.replaced(self._fixed).replaced(given))
+        info = self._info() | {"variation": self.variation.to_dict()}
         info |= {"protocol": self.protocol, "goal_shown": self.goal_schedule.shown}
-        return observation, info
+        return self._observation(), info
 
     def step(self, action: np.ndarray):
         """Carry out one blocking move.
 
         Raises:
-            ValueError: `action` has a wrong shape, is not finite or out of bounds.
+            ValueError: `action` is no real numbers, has a wrong shape, is not finite or out of
+                bounds.
         """
+        self._check_open()
         if not self.subgoals:
             raise gym.error.ResetNeeded("Call `reset()` before `step()`.")
-        action = checked_actions(action, self.action_space, clip=self.clip_actions)
+        move = checked_actions(action, self.action_space, clip=self.clip_actions)
         if self.state_convention == "droid":
-            action = hand_action(action, self.arm.state())
-        self.ik_error_m = self.arm.move(action, self.step_s)
-        self._steps += 1
-        subgoal = self.subgoals[self._subgoal]
-        self._subgoal = self.goal_schedule.advance(
-            self._subgoal, self._steps, self.arm.state(), subgoal.state
-        )
+            move = hand_action(move, self.arm.state())
+        self.advance(move, self.step_s)
         info = self._info()
         reward = float(self.compute_reward(self.achieved_goal(), self._goal, info))
         info |= {"ik_error_m": self.ik_error_m, "reward_sparse": reward}
@@ -274,120 +184,17 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         """Whether this environment needs pictures at all."""
         return self.obs_mode != "state" or self.render_mode is not None
 
-    def get_state(self) -> dict[str, Any]:
-        """Return everything that decides the future; give it back to `set_state` to branch.
-
-        Gymnasium's `TimeLimit` around this environment keeps a count of its own: step the unwrapped
-        environment in branches.
-        """
-        return {
-            "physics": self.stage.physics(),
-            "closing": self.arm.closing,
-            "variation": self.variation,
-            "steps": self._steps,
-            "subgoal": self._subgoal,
-            "goal": self._goal.copy(),
-            "subgoals": list(self.subgoals),
-            "schedule": self.goal_schedule,
-            "object_start": self.object_start.copy(),
-            "held_once": self.held_once,
-            "success_once": self._success_once,
-            "ik_error_m": self.ik_error_m,
-            "rng": self.np_random.bit_generator.state,
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore simulator, controller, look, goal and random generator from `get_state`."""
-        self.use(state["variation"])
-        self.stage.set_physics(state["physics"])
-        self.arm.closing = state["closing"]
-        self._steps, self._subgoal = state["steps"], state["subgoal"]
-        self._goal = state["goal"].copy()
-        self.subgoals, self.goal_schedule = list(state["subgoals"]), state["schedule"]
-        self.object_start = state["object_start"].copy()
-        self.held_once, self._success_once = state["held_once"], state["success_once"]
-        self.ik_error_m = state["ik_error_m"]
-        self.np_random.bit_generator.state = state["rng"]
-
-    def goal_position(self) -> np.ndarray:
-        """Return the task position (3,) in metres that the episode asks for."""
-        return self._goal.astype(np.float64)
-
-    def subgoal_now(self) -> SubGoal:
-        """Return a sub-goal that shows the present state."""
-        pixels = self.frame() if self.obs_mode != "state" else None
-        return SubGoal(self.arm.state().astype(np.float32), pixels)
-
-    def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
-        """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.
-
-        The move is shortened to the bounds, its direction kept; a hand that is turned turns back.
-        """
-        action = np.zeros(7, np.float32)
-        action[:3] = offset * min(1.0, self.max_move_m / max(1e-9, np.abs(offset).max()))
-        state = self.arm.state()
-        if np.abs(state[3:6]).max() > STRAIGHT_RAD:
-            action[3:6] = np.clip(-state[3:6], -MAX_TURN_RAD, MAX_TURN_RAD)
-        action[6] = closing
+    def expert_action(self) -> np.ndarray:
+        """Return the scripted expert's action (7,) float32; reads privileged simulator state."""
+        action = self.expert_move()
         if self.state_convention == "droid":
-            action[:3] = flange_action(action, state)[:3].clip(-self.max_move_m, self.max_move_m)
-        return action
+            turned = flange_action(action, self.arm.state())
+            action = np.clip(turned, self.action_space.low, self.action_space.high)
+        return action.astype(np.float32)
 
-    def keep_clear(self) -> list[np.ndarray]:
-        """Return the places (2,) in metres where no distractor may stand."""
-        return [self.object_position()[:2], self.arm.state()[:2]]
-
-    def set_up_goal(self) -> None:
-        """Decide the episode's goal and its sub-goals; the simulation ends where it started.
-
-        Raises:
-            GoalError: the goal's state is no success of the task.
-        """
-        start = self.get_state()
-        if "recorded" in self.options:
-            self._load_recorded("goal")
-            subgoals = [self.subgoal_now()]
-            start["schedule"] = GoalSchedule(("goal",), (0,), self.goal_schedule.mode)
-        else:
-            names = self.goal_schedule.names
-            subgoals = [self.subgoal_now() for name in self.make_goal() if name in names]
-        self._goal = np.asarray(self.desired_goal(), np.float32)
-        self.held_once |= self.object_held()
-        failure = self.task_info()["failure"]
-        if failure is not None:
-            raise GoalError(
-                f"The goal of {type(self).__name__} with {self.obj!r} shows no success of its own "
-                f"task: {failure}. With `options`, choose other positions or frames; else check "
-                "the object's entry in envs/physics/objects.py."
-            )
-        self.set_state(start | {"goal": self._goal, "subgoals": subgoals})
-
-    # ---- internals
-
-    def _begin_episode(self) -> None:
-        mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:7] = HOME
-        self._steps = self._subgoal = 0
-        self.held_once = self._success_once = False
-        self.ik_error_m = 0.0
-        self.goal_schedule = self._schedule
-        if "recorded" in self.options:
-            self._load_recorded("start")
-        else:
-            self.sample_task()
-            self.place_distractors(self.keep_clear(), self.np_random)
-        self.held_once = self.object_held()
-        self.object_start = self.object_position()
-
-    def _load_recorded(self, which: str) -> None:
-        recorded = self.options["recorded"]
-        if not isinstance(recorded, Mapping) or set(recorded) != {"start", "goal"}:
-            raise ValueError(
-                "option `recorded` must be a dict with the keys 'start' and 'goal', two simulator "
-                "states of one recorded episode"
-            )
-        self.stage.set_physics(np.asarray(recorded[which], np.float64))
-        self.arm.closing = float(np.clip(1.0 - self.data.ctrl[7] / FINGER_TRAVEL_M, 0.0, 1.0))
+    def _check_open(self) -> None:
+        if self.closed:
+            raise gym.error.ClosedEnvironmentError("This environment is closed; make a new one.")
 
     def _observation(self) -> dict[str, np.ndarray]:
         observation = {
@@ -409,15 +216,4 @@ class FrankaEnv(Workbench, gym.Env, EzPickle):
         return to_droid(state) if self.state_convention == "droid" else state.astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
-        self.held_once = self.held_once or self.object_held()
-        info = self.task_info()
-        success = info["is_success"]
-        self._success_once = self._success_once or success
-        info |= {
-            "success": success,
-            "success_at_end": success,
-            "success_once": self._success_once,
-            "subgoal": self._subgoal,
-            "elapsed_s": self._steps * self.step_s,
-        }
-        return info
+        return self.standing() | {"elapsed_s": self._steps * self.step_s}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.tasks.manipulation import HOVER_M, ObjectTaskEnv
-from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
+from jepa_gym.envs.tasks.sampling import first_fit, sample_hand_position, sample_object_place
 
 LIFT_M = 0.04
 """Height clear of the table from which the object counts as lifted."""
@@ -34,11 +34,15 @@ class FrankaGraspEnv(ObjectTaskEnv):
         """Draw the object's place and a start of the hand above it, up to 15 cm to the side."""
         self.place_object(*sample_object_place(self))
         start = self.options.get("start_position")
-        while start is None:
-            start = sample_hand_position(self, low_z_m=0.14)
-            if np.linalg.norm((start - self.object_position())[:2]) >= 0.15 or start[2] >= 0.28:
-                start = None
+        if start is None:
+            start = first_fit(
+                lambda: sample_hand_position(self, low_z_m=0.14), self._above, "start of the hand"
+            )
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
+
+    def _above(self, start: np.ndarray) -> bool:
+        aside = np.linalg.norm((start - self.object_position())[:2])
+        return bool(aside < 0.15 and start[2] < 0.28)
 
     def make_goal(self) -> Iterator[str]:
         """Simulate a grasp and lift the object; random goals also carry it a little."""
@@ -81,9 +85,9 @@ class FrankaGraspEnv(ObjectTaskEnv):
         height = np.asarray(achieved_goal, np.float32)[..., 2]
         return -(height < np.asarray(desired_goal, np.float32)[..., 2]).astype(np.float32)
 
-    def expert_action(self) -> np.ndarray:
+    def expert_move(self) -> np.ndarray:
         """Return the next move of: approach from above, descend, close, lift."""
         if not self.object_held():
-            return self.grasp_action()
+            return self.grasp_move()
         missing = self.object_start[2] + GOAL_LIFT_M - self.object_position()[2]
         return self.move_by(np.array([0, 0, missing]))

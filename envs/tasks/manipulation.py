@@ -6,7 +6,8 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.rotations import matrix
-from jepa_gym.envs.tasks.base import FrankaEnv, GoalError
+from jepa_gym.envs.tasks.base import FrankaEnv
+from jepa_gym.envs.tasks.episode import GoalError
 
 HOVER_M = 0.08
 GRIP_S = 0.25
@@ -97,7 +98,7 @@ class ObjectTaskEnv(FrankaEnv):
 
     # ---- the expert
 
-    def grasp_action(self) -> np.ndarray:
+    def grasp_move(self) -> np.ndarray:
         """Return the next move of: approach from above, descend, close."""
         state, grasp = self.arm.state(), self.grasp_point()
         offset = grasp - state[:3]

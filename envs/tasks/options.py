@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.variations import Variation
 from jepa_gym.names import did_you_mean
-
-WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
-WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
-"""Where starts and goals are drawn and where the cameras keep the hand in view, base frame."""
 
 POINTS = {
     "start_position": (WORKSPACE_LOW_M, WORKSPACE_HIGH_M),
@@ -35,10 +33,30 @@ def parse_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
     found: dict[str, Any] = {}
     for name, value in (options or {}).items():
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise ValueError(f"`options` of this task are {known}, got {name!r}.{hint}")
-        found[name] = _point(name, value, *POINTS[name]) if name in POINTS else value
+            raise ValueError(
+                f"`options` of this task are {known}, got {name!r}.{did_you_mean(name, known)}"
+            )
+        if name in POINTS:
+            value = _point(name, value, *POINTS[name])
+        elif name == "variation":
+            Variation().replaced(value)
+        elif name == "recorded":
+            value = _recorded(value)
+        found[name] = value
     return found
+
+
+def _recorded(value: Any) -> dict[str, np.ndarray]:
+    try:
+        states = {name: np.asarray(value[name], np.float64) for name in ("start", "goal")}
+    except (KeyError, IndexError, TypeError, ValueError):
+        states = {}
+    if not states or len(value) != len(states):
+        raise ValueError(
+            "option `recorded` must be a dict with the keys 'start' and 'goal', two simulator "
+            "states of one recorded episode"
+        )
+    return states
 
 
 def _point(name: str, value: Any, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -9,7 +9,13 @@ import numpy as np
 
 from jepa_gym.envs.tasks.manipulation import GRIP_S, HOVER_M, ObjectTaskEnv
 from jepa_gym.envs.tasks.reach import SUCCESS_M, distance_reward
-from jepa_gym.envs.tasks.sampling import OBJECT_HIGH_M, OBJECT_LOW_M, sample_object_place
+from jepa_gym.envs.tasks.sampling import (
+    OBJECT_HIGH_M,
+    OBJECT_LOW_M,
+    first_fit,
+    sample_object_place,
+    within,
+)
 
 DISTANCE_M = (0.12, 0.26)
 """Range of the distance between the object's place and its goal."""
@@ -39,11 +45,12 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
         """Draw the object's place, its goal 12 to 26 cm away, and the hand's start above it."""
         self.place_object(*sample_object_place(self))
         place, goal = self.object_position()[:2], self.options.get("goal_place")
-        while goal is None:
-            goal = self.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
-            near, far = DISTANCE_M
-            if not near <= np.linalg.norm(goal - place) <= far:
-                goal = None
+        if goal is None:
+            goal = first_fit(
+                lambda: self.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M),
+                lambda drawn: within(DISTANCE_M, drawn, place),
+                "goal of the object",
+            )
         self._target = goal
         start = self.options.get("start_position")
         if start is None:
@@ -83,7 +90,7 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
         """Return 0 where the object is within 4 cm of its place, else -1; goals (..., 3) in m."""
         return distance_reward(achieved_goal, desired_goal)
 
-    def expert_action(self) -> np.ndarray:
+    def expert_move(self) -> np.ndarray:
         """Return the next move of: grasp, lift, carry, lower, let go, rise."""
         offset = self.goal_position() - self.object_position()
         clearance = self.object_clearance()
@@ -101,7 +108,7 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
             rise = self.grasp_point()[2] + HOVER_M - self.arm.state()[2]
             opening = -1.0 if self.arm.state()[6] > 0.1 else 0.0
             return self.move_by(np.array([0, 0, 0.0 if opening else max(0.0, rise)]), opening)
-        return self.grasp_action()
+        return self.grasp_move()
 
     def keep_clear(self) -> list[np.ndarray]:
         """Return object, hand and the object's goal."""

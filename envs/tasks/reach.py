@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.base import FrankaEnv
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
-from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_hand_position, sample_object_place
+from jepa_gym.envs.tasks.sampling import (
+    OBJECT_YAW_RAD,
+    first_fit,
+    sample_hand_position,
+    sample_object_place,
+    within,
+)
 
 SUCCESS_M = 0.04
 STRICT_M = 0.03
@@ -35,11 +41,14 @@ class FrankaReachEnv(FrankaEnv):
         start = self.options.get("start_position")
         start = sample_hand_position(self) if start is None else start
         goal = self.options.get("goal_position")
-        while goal is None:
-            goal = self.np_random.uniform(WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
-            near, far = START_DISTANCE_M
-            if not near <= np.linalg.norm(goal - start) <= far or not self._clear_of_object(goal):
-                goal = None
+        if goal is None:
+            goal = first_fit(
+                lambda: self.np_random.uniform(WORKSPACE_LOW_M, WORKSPACE_HIGH_M),
+                lambda drawn: (
+                    within(START_DISTANCE_M, drawn, start) and self._clear_of_object(drawn)
+                ),
+                "goal of the hand",
+            )
         self._target = goal
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
@@ -75,7 +84,7 @@ class FrankaReachEnv(FrankaEnv):
         """Return 0 within 4 cm of the goal, else -1; goals (..., 3) in metres."""
         return distance_reward(achieved_goal, desired_goal)
 
-    def expert_action(self) -> np.ndarray:
+    def expert_move(self) -> np.ndarray:
         """Return the straight move towards the goal, gripper unchanged."""
         return self.move_by(self.goal_position() - self.arm.state()[:3])
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.reach import START_DISTANCE_M, SUCCESS_M, distance_reward
-from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_object_place
+from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, first_fit, sample_object_place, within
 
 CLEARANCE_M = 0.03
 """Least height of the object above the table at the start and in goals."""
@@ -33,11 +33,12 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
         self.place_object(*sample_object_place(self))
         start, goal = self.options.get("start_position"), self.options.get("goal_position")
         start = self._sample_hand() if start is None else start
-        while goal is None:
-            goal = self._sample_hand()
-            near, far = START_DISTANCE_M
-            if not near <= np.linalg.norm(goal - start) <= far:
-                goal = None
+        if goal is None:
+            goal = first_fit(
+                self._sample_hand,
+                lambda drawn: within(START_DISTANCE_M, drawn, start),
+                "goal of the hand",
+            )
         self._target = goal
         self.simulate_grasp()
         self.carry(start)
@@ -76,10 +77,10 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
         """Return 0 where the object is within 4 cm of the goal, else -1; goals (..., 3) in m."""
         return distance_reward(achieved_goal, desired_goal)
 
-    def expert_action(self) -> np.ndarray:
+    def expert_move(self) -> np.ndarray:
         """Return the straight move of the object to the goal; a dropped object is grasped again."""
         if not self.object_held():
-            return self.grasp_action()
+            return self.grasp_move()
         return self.move_by(self.goal_position() - self.object_position())
 
     def keep_clear(self) -> list[np.ndarray]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
 if TYPE_CHECKING:
-    from jepa_gym.envs.tasks.base import FrankaEnv
+    from jepa_gym.envs.tasks.episode import Episode
 
 OBJECT_LOW_M = np.array([0.42, -0.14])
 OBJECT_HIGH_M = np.array([0.58, 0.14])
@@ -18,11 +19,13 @@ OBJECT_YAW_RAD = 0.25
 little only."""
 CLUTTER_LOW_M = np.array([0.34, -0.30])
 CLUTTER_HIGH_M = np.array([0.70, 0.30])
+ATTEMPTS = 1000
+"""Draws of one place until a reset gives up."""
 CLUTTER_GAP_M = 0.12
 """Distance of a distractor's middle from everything that must stay clear of it."""
 
 
-def sample_object_place(env: FrankaEnv) -> tuple[np.ndarray, float]:
+def sample_object_place(env: Episode) -> tuple[np.ndarray, float]:
     """Return position (3,) in metres and yaw (rad) of the object standing on the table."""
     place = env.options.get("object_position")
     if place is None:
@@ -31,14 +34,40 @@ def sample_object_place(env: FrankaEnv) -> tuple[np.ndarray, float]:
     return np.array([*place, env.object_half_height()]), float(yaw)
 
 
-def sample_hand_position(env: FrankaEnv, low_z_m: float = WORKSPACE_LOW_M[2]) -> np.ndarray:
+def sample_hand_position(env: Episode, low_z_m: float = WORKSPACE_LOW_M[2]) -> np.ndarray:
     """Return a hand position (3,) in the workspace that does not touch the object."""
     low = np.array([*WORKSPACE_LOW_M[:2], low_z_m])
-    while True:
-        position = env.np_random.uniform(low, WORKSPACE_HIGH_M)
+
+    def clear(position: np.ndarray) -> bool:
         offset = position - env.object_position()
-        if np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09:
-            return position
+        return bool(np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09)
+
+    return first_fit(
+        lambda: env.np_random.uniform(low, WORKSPACE_HIGH_M), clear, "start of the hand"
+    )
+
+
+def first_fit(
+    draw: Callable[[], np.ndarray], fits: Callable[[np.ndarray], bool], what: str
+) -> np.ndarray:
+    """Return the first of the drawn places that fits.
+
+    Args:
+        draw: Returns a new place.
+        fits: Whether a place is good.
+        what: Its name, for the message.
+
+    Raises:
+        RuntimeError: None of `ATTEMPTS` fits.
+    """
+    for _ in range(ATTEMPTS):
+        place = draw()
+        if fits(place):
+            return place
+    raise RuntimeError(
+        f"none of {ATTEMPTS} drawn places fits as {what}: reset with other positions in `options`, "
+        "fewer distractors or another seed"
+    )
 
 
 def sample_clear_places(
@@ -50,12 +79,16 @@ def sample_clear_places(
         RuntimeError: There is no room.
     """
     places: list[np.ndarray] = []
-    for _ in range(count):
-        for _attempt in range(1000):
-            place = rng.uniform(CLUTTER_LOW_M, CLUTTER_HIGH_M)
-            if all(np.linalg.norm(place - other) > CLUTTER_GAP_M for other in [*taken, *places]):
-                places.append(place)
-                break
-        else:
-            raise RuntimeError(f"no room on the table for distractor {len(places) + 1} of {count}")
+
+    def clear(place: np.ndarray) -> bool:
+        return all(np.linalg.norm(place - other) > CLUTTER_GAP_M for other in [*taken, *places])
+
+    for number in range(count):
+        what = f"place of distractor {number + 1} of {count}"
+        places.append(first_fit(lambda: rng.uniform(CLUTTER_LOW_M, CLUTTER_HIGH_M), clear, what))
     return places
+
+
+def within(distances_m: tuple[float, float], one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two places are between `distances_m` (least, largest) apart."""
+    return bool(distances_m[0] <= np.linalg.norm(one - other) <= distances_m[1])

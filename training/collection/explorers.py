@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.grasp import GOAL_LIFT_M, FrankaGraspEnv
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
 
 KINDS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from jepa_gym.envs.tasks.base import GoalError
+from jepa_gym.envs.tasks.episode import GoalError
 from jepa_gym.training.data.dataset import Dataset, episode_folders, split_of
 from jepa_gym.training.data.episodes import read_episode, read_metadata
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M
 from jepa_gym.envs.rotations import euler, matrix
-from jepa_gym.envs.tasks.options import WORKSPACE_HIGH_M
 
 
 def test_euler_angles_are_scipys_extrinsic_xyz():

@@ -179,6 +179,8 @@ def test_bad_arguments_name_what_is_allowed(kwargs, message):
         ({"variation": 3}, "mapping"),
         ({"recorded": {"start": np.zeros(3)}}, "'start' and 'goal'"),
         ({"recorded": {"start": np.zeros(3), "goal": np.zeros(3)}}, "simulator state"),
+        ({"recorded": 3}, "'start' and 'goal'"),
+        ({"recorded": {"start": "first", "goal": "last"}}, "'start' and 'goal'"),
     ],
 )
 def test_impossible_options_name_what_is_allowed(make, options, message):
@@ -190,6 +192,41 @@ def test_impossible_options_name_what_is_allowed(make, options, message):
 def test_step_before_reset_raises(make):
     with pytest.raises(gym.error.ResetNeeded):
         make("FrankaReach-v0", obs_mode="state").unwrapped.step(np.zeros(7))
+
+
+def test_a_refused_reset_changes_nothing_a_failed_one_ends_the_episode(make):
+    env = make("FrankaReach-v0", obs_mode="state").unwrapped
+    env.reset(seed=0)
+    before, draws = env.get_state(), env.np_random.bit_generator.state
+    for options in ({"colour": 1}, {"variation": {"light": 99}}, {"start_position": [9, 9, 9]}):
+        with pytest.raises(ValueError):
+            env.reset(seed=1, options=options)
+    assert np.array_equal(before["physics"], env.get_state()["physics"])
+    assert env.np_random.bit_generator.state == draws
+    with pytest.raises(ValueError, match="simulator state"):
+        env.reset(options={"recorded": {"start": np.zeros(3), "goal": np.zeros(3)}})
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(np.zeros(7))
+
+
+def test_recorded_states_that_no_robot_is_in_are_refused(make):
+    env = make("FrankaReach-v0", obs_mode="state").unwrapped
+    env.reset(seed=0)
+    good = env.get_state()["physics"]
+    for index, value in ((1, 1e30), (1, 1e3), (5, np.nan), (20, 1e30)):
+        bad = good.copy()
+        bad[index] = value
+        with pytest.raises(ValueError, match="state of this scene"):
+            env.reset(options={"recorded": {"start": good, "goal": bad}})
+
+
+def test_a_closed_environment_neither_steps_nor_starts(make):
+    env = make("FrankaReach-v0", obs_mode="state").unwrapped
+    env.reset(seed=0)
+    env.close()
+    for call in (lambda: env.step(np.zeros(7)), env.reset):
+        with pytest.raises(gym.error.ClosedEnvironmentError, match="make a new one"):
+            call()
 
 
 def test_frames_of_a_closed_environment_raise(make):

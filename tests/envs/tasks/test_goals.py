@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jepa_gym.envs.tasks.base import GoalError
+from jepa_gym.envs.tasks.episode import GoalError
 from jepa_gym.envs.tasks.schedule import GoalSchedule
 
 PUBLISHED = GoalSchedule(("grasped", "near", "placed"), (4, 10, 4))
@@ -141,6 +141,18 @@ def test_random_goals_differ_from_the_experts(make):
         states.append(env.subgoals[-1].state)
     assert np.allclose(states[0][:3], states[1][:3], atol=2e-3)
     assert states[0][6] < 0.05 < states[1][6]
+
+
+def test_what_a_random_goal_drew_stays_drawn(make):
+    """Else the next episode starts with the numbers that made this one's goal."""
+    env = make("FrankaReach-v0", obs_mode="state", goal_source="random").unwrapped
+    drawn = []
+    for seed in range(5):
+        env.reset(seed=seed)
+        closedness = env.subgoals[0].state[6]
+        drawn.append((closedness, env.np_random.random()))
+    assert np.ptp([one for one, _ in drawn]) > 0.1
+    assert all(abs(one - following) > 1e-3 for one, following in drawn)
 
 
 def test_goals_from_recorded_states(make):
