@@ -49,7 +49,7 @@ class EncoderSpeedConfig:
         """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range, or `model` is unknown.
+            ValueError: A number is out of its range, or `model` is unknown.
         """
         preset(self.model)
         for name, step in (("frames", TUBELET), ("size", PATCH), ("rounds", 1)):
@@ -98,7 +98,7 @@ def their_model(config: EncoderSpeedConfig) -> torch.nn.Module:
     """Create transformers' model of the same sizes, its predictor as small as it can be.
 
     Raises:
-        ImportError: transformers is not installed.
+        ImportError: If transformers is not installed.
     """
     try:
         from transformers import VJEPA2Config, VJEPA2Model

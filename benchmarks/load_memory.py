@@ -53,7 +53,7 @@ class MemoryConfig:
         """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: A number is out of its range.
         """
         if self.width < 64 or self.width % 64:
             raise ValueError(f"`width` must be a positive multiple of 64, got {self.width}")

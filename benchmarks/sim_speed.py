@@ -53,7 +53,7 @@ class SpeedConfig:
         """Check ranges and apply `quick`.
 
         Raises:
-            ValueError: a number is out of its range, or nothing is to be measured.
+            ValueError: A number is out of its range, or nothing is to be measured.
         """
         if self.quick:
             for name, value in QUICK.items():

@@ -28,9 +28,9 @@ class Distractor:
     """A thing on the table that has nothing to do with the task.
 
     Attributes:
-        shape: one of `SHAPES`.
-        size_m: half of its width, depth and height, each in [0.01, 0.05].
-        rgb: colour, each channel in [0, 1].
+        shape: One of `SHAPES`.
+        size_m: Half of its width, depth and height, each in [0.01, 0.05].
+        rgb: Colour, each channel in [0, 1].
         position: (x, y) on the table in m; None: drawn, clear of object, goal and hand.
     """
 
@@ -65,21 +65,21 @@ class Variation:
     """How one episode looks; the default is the plain scene.
 
     Attributes:
-        object_rgb: colour of the object, a tint if it has a picture; None: its own.
-        object_texture: name in `TEXTURES`; None: its own.
-        object_scale: factor on the object's size (0.8 to 1.1; mass is kept).
-        table_texture: name in `TEXTURES`; None: the plain checkerboard.
-        background_texture: name in `TEXTURES` for walls and floor; None: plain grey.
-        light: factor on the brightness (0.3 to 2).
-        light_azimuth_deg: the lamps turned about the table's middle.
-        camera_azimuth_deg: exterior cameras turned about their target, degrees.
-        camera_elevation_deg: exterior cameras raised about their target, degrees.
-        camera_distance: factor on their distance.
-        distractors: up to three things on the table.
-        start_yaw_rad: the hand's yaw at the start.
+        object_rgb: Colour of the object, a tint if it has a picture; None: its own.
+        object_texture: Name in `TEXTURES`; None: its own.
+        object_scale: Factor on the object's size (0.8 to 1.1; mass is kept).
+        table_texture: Name in `TEXTURES`; None: the plain checkerboard.
+        background_texture: Name in `TEXTURES` for walls and floor; None: plain grey.
+        light: Factor on the brightness (0.3 to 2).
+        light_azimuth_deg: The lamps turned about the table's middle.
+        camera_azimuth_deg: Exterior cameras turned about their target, degrees.
+        camera_elevation_deg: Exterior cameras raised about their target, degrees.
+        camera_distance: Factor on their distance.
+        distractors: Up to three things on the table.
+        start_yaw_rad: The hand's yaw at the start.
 
     Raises:
-        ValueError: a value outside the allowed ones, which the message names.
+        ValueError: A value outside the allowed ones, which the message names.
     """
 
     object_rgb: tuple[float, float, float] | None = None
@@ -124,7 +124,7 @@ class Variation:
         """Return this variation with some factors set, from a mapping or all from another one.
 
         Raises:
-            ValueError: an unknown factor or a value that is not allowed.
+            ValueError: An unknown factor or a value that is not allowed.
         """
         if isinstance(changes, Variation):
             return changes
@@ -235,7 +235,7 @@ def split_values(split: str, factor: str) -> Ranges | Choices:
     """Return the values a factor takes in a split.
 
     Raises:
-        ValueError: unknown split or factor.
+        ValueError: Unknown split or factor.
     """
     _check_choice("split", split, tuple(SPLITS))
     _check_choice("factor", factor, tuple(FACTORS))

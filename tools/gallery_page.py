@@ -43,8 +43,8 @@ def page(everything: Sequence[Sheet], folder: str) -> str:
     """Return the page.
 
     Args:
-        everything: all sheets, each of which is shown.
-        folder: the pictures' folder, relative to the page.
+        everything: All sheets, each of which is shown.
+        folder: The pictures' folder, relative to the page.
     """
     pictures = {
         part: {

@@ -55,11 +55,11 @@ class Sheet:
     """A contact sheet.
 
     Attributes:
-        name: stem of the file.
-        part: one of `PARTS`.
-        alt: the picture in words.
-        draw: from the tiles' height in pixels to (label, picture (Y, X, 3) uint8) pairs.
-        columns: tiles in a row.
+        name: Stem of the file.
+        part: One of `PARTS`.
+        alt: The picture in words.
+        draw: From the tiles' height in pixels to (label, picture (Y, X, 3) uint8) pairs.
+        columns: Tiles in a row.
     """
 
     name: str
@@ -294,10 +294,10 @@ def close_up(env: gym.Env, picture: np.ndarray, point: np.ndarray, zoom: int = Z
     """Return the part of a picture around a point.
 
     Args:
-        env: an environment with one exterior camera.
+        env: An environment with one exterior camera.
         picture: (Y, Y, 3) uint8, taken by that camera.
         point: (3,) m, base frame.
-        zoom: side of the picture over that of the part.
+        zoom: Side of the picture over that of the part.
     """
     model, data = env.unwrapped.model, env.unwrapped.data
     camera = model.camera(env.unwrapped.cameras[0]).id

@@ -38,9 +38,9 @@ def visual_meshes(source: Path, spec: mujoco.MjSpec, tag: str) -> list[VisualMes
     """Return the simplified visual (group 1) meshes of `spec`, from the cache where possible.
 
     Args:
-        source: the XML file that `spec` was read from; names the cache entry.
-        spec: the full model, compiled only if the cache has no entry.
-        tag: versions that the meshes depend on, part of the cache entry's name.
+        source: The XML file that `spec` was read from; names the cache entry.
+        spec: The full model, compiled only if the cache has no entry.
+        tag: Versions that the meshes depend on, part of the cache entry's name.
     """
     key = hashlib.sha256(
         source.read_bytes() + f"{tag} {FORMAT} {FACES_PER_LINK} {MIN_FACES}".encode()

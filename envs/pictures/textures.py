@@ -42,8 +42,8 @@ def texture(name: str) -> np.ndarray:
     """Return the texture `name` of `TEXTURES`, (256, 256, 3) uint8 RGB, read-only, row 0 on top.
 
     Raises:
-        ValueError: unknown name.
-        FileNotFoundError: the installed robosuite lacks the photograph.
+        ValueError: Unknown name.
+        FileNotFoundError: The installed robosuite lacks the photograph.
     """
     if name not in TEXTURES:
         hint = did_you_mean(name, TEXTURES)

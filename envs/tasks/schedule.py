@@ -20,12 +20,12 @@ class GoalSchedule:
     in its image, then the next one follows at once; steps are ignored. The last one stays.
 
     Attributes:
-        names: what each sub-goal shows.
-        steps: steps of each sub-goal; 0 for "until the end", allowed for the last one only.
-        mode: one of `MODES`.
+        names: What each sub-goal shows.
+        steps: Steps of each sub-goal; 0 for "until the end", allowed for the last one only.
+        mode: One of `MODES`.
 
     Raises:
-        ValueError: nothing to show, unequal lengths, a step count out of range or unknown mode.
+        ValueError: Nothing to show, unequal lengths, a step count out of range or unknown mode.
     """
 
     names: tuple[str, ...]
@@ -56,8 +56,8 @@ class GoalSchedule:
         """Return the sub-goal that is shown next.
 
         Args:
-            index: the sub-goal that is shown now.
-            steps_done: steps of the episode so far.
+            index: The sub-goal that is shown now.
+            steps_done: Steps of the episode so far.
             state: (7,) the robot's state now.
             goal: (7,) the state that sub-goal `index` shows.
         """

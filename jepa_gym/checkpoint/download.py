@@ -287,7 +287,7 @@ def download(name: str | None = None, /) -> int:
     """Download published weights, or list their names if none is given.
 
     Args:
-        name: a name of the list.
+        name: A name of the list.
     """
     if name is None:
         print(listing())

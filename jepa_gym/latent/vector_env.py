@@ -32,9 +32,9 @@ class JEPALatentVectorEnv(VectorEnv):
     one entry for each.
 
     Args:
-        num_envs: number of episodes, at least 1.
-        max_episode_steps: steps after which an episode is truncated, or None.
-        autoreset_mode: what follows the end of an episode. `"next_step"`: the next `step` ignores
+        num_envs: Number of episodes, at least 1.
+        max_episode_steps: Steps after which an episode is truncated, or None.
+        autoreset_mode: What follows the end of an episode. `"next_step"`: the next `step` ignores
             the action and returns the reset's observation with reward 0. `"same_step"`: the same
             `step` returns it, and `info` carries `final_obs` and `final_info`. An automatic reset
             has no options.
@@ -42,8 +42,8 @@ class JEPALatentVectorEnv(VectorEnv):
     The other arguments are those of `JEPALatentEnv`.
 
     Raises:
-        ValueError: an argument outside the allowed values, which the message names.
-        CheckpointError, FileNotFoundError: no checkpoint or no start frames.
+        ValueError: An argument outside the allowed values, which the message names.
+        CheckpointError, FileNotFoundError: No checkpoint or no start frames.
     """
 
     metadata = JEPALatentEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -110,11 +110,11 @@ class JEPALatentVectorEnv(VectorEnv):
         """Start all episodes.
 
         Args:
-            seed: s for s + i in environment i, or one int or None for each.
-            options: as for `JEPALatentEnv.reset`, for all environments or for each.
+            seed: `s` seeds environment i with s + i; or one int or None for each.
+            options: As for `JEPALatentEnv.reset`, for all environments or for each.
 
         Raises:
-            ValueError, TypeError: a wrong number of seeds, or a bad option.
+            ValueError, TypeError: A wrong number of seeds, or a bad option.
         """
         self._check_open()
         if seed is None or isinstance(seed, int | np.integer):
@@ -139,9 +139,9 @@ class JEPALatentVectorEnv(VectorEnv):
             actions: (num_envs, 7) physical units.
 
         Raises:
-            ValueError: the actions have the wrong shape, or one is not finite or out of bounds;
+            ValueError: The actions have the wrong shape, or one is not finite or out of bounds;
                 nothing has happened then.
-            RuntimeError: before the first reset.
+            RuntimeError: Before the first reset.
         """
         self._check_open()
         episodes, shape = self._episodes, self.action_space.shape

@@ -66,12 +66,12 @@ class LatentObservation(gym.Wrapper, RecordConstructorArgs):
     """Observe latents in the place of pictures and goals, as in `JEPALatent-v0`.
 
     Args:
-        env: a real environment that shows what the model was trained on:
+        env: A real environment that shows what the model was trained on:
             `gym.make(..., **model.config.frame.env_kwargs())`.
-        model: the world model that encodes.
+        model: The world model that encodes.
 
     Raises:
-        ValueError: the environment lacks an observation, shows frames of another size, or has other
+        ValueError: The environment lacks an observation, shows frames of another size, or has other
             actions than the model.
     """
 
@@ -109,11 +109,11 @@ class VectorLatentObservation(VectorWrapper):
     Both automatic resets work: `final_obs` holds latents as well.
 
     Args:
-        env: a vector environment of such environments.
-        model: the world model that encodes.
+        env: A vector environment of such environments.
+        model: The world model that encodes.
 
     Raises:
-        ValueError: as `LatentObservation`.
+        ValueError: As `LatentObservation`.
     """
 
     def __init__(self, env: VectorEnv, model: WorldModel) -> None:

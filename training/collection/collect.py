@@ -152,7 +152,7 @@ def collect(config: CollectConfig) -> dict:
         The content of `dataset.json`.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C; finished episodes are kept, the same command goes on.
+        KeyboardInterrupt: On Ctrl-C; finished episodes are kept, the same command goes on.
     """
     cameras = parse_cameras(config.camera)
     (config.output / "episodes").mkdir(parents=True, exist_ok=True)

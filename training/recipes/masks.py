@@ -46,16 +46,16 @@ def sample_masks(
     """Draw the visible and the hidden tokens of a batch of clips.
 
     Args:
-        grid: tokens along time, rows and columns.
+        grid: Tokens along time, rows and columns.
         batch: B.
-        config: kind of mask.
-        generator: source of randomness.
+        config: Kind of mask.
+        generator: Source of randomness.
 
     Returns:
         Context ids (B, K) and target ids (B, M), ascending indices into the full grid.
 
     Raises:
-        ValueError: one block would hide the whole frame.
+        ValueError: One block would hide the whole frame.
     """
     frames, rows, columns = grid
     height, width = _block_size(rows, columns, config.spatial_scale, generator)
