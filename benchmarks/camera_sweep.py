@@ -20,18 +20,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
 from jepa_gym.benchmarks import camera_report, report
-from jepa_gym.benchmarks.reach_grasp import environment_arguments
-from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS, BenchmarkError, run_jobs, world_model
-
-if TYPE_CHECKING:
-    pass
+from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, world_model
+from jepa_gym.benchmarks.options import at_least, fill
+from jepa_gym.benchmarks.results import Record, Results, write_json
+from jepa_gym.benchmarks.runner import run_jobs
+from jepa_gym.benchmarks.settings import settings_of
+from jepa_gym.commands import run_command
 
 ANGLES_DEG = tuple(float(angle) for angle in range(35, 86, 5))
 QUICK_ANGLES_DEG = (35.0, 60.0, 85.0)
@@ -43,8 +43,6 @@ HEIGHT_M = 0.20
 
 MOVES = ("inferred_m", "real_m")
 """What `cameras.jsonl` tells beside the rows of the summary."""
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,9 @@ class Arguments:
     checkpoint: str = "default"
     """World model: the shipped one, or a folder. It decides which views there are."""
     output: Path = Path("results/camera_sweep")
-    """Folder for the results; an earlier run's are replaced."""
+    """Folder for the results. What is finished there is not run again."""
+    overwrite: bool = False
+    """Delete results in the folder of another model, version, environment or motion."""
     workers: int = 2
     """Processes of one thread each."""
     quick: bool = False
@@ -79,11 +79,8 @@ class Arguments:
                 f"`angles` must be two or more different numbers in [-180, 180], got {angles}."
             )
         object.__setattr__(self, "angles", tuple(sorted(set(angles))))
-        if self.steps is None:
-            object.__setattr__(self, "steps", QUICK_STEPS if self.quick else STEPS)
-        for name, least in (("steps", 3), ("seed", 0), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        fill(self, steps=QUICK_STEPS if self.quick else STEPS)
+        at_least(self, steps=3, seed=0, workers=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,11 @@ class CameraJob:
     motion: Motion
     checkpoint: str
     env_kwargs: dict[str, Any]
+
+    @property
+    def identity(self) -> Record:
+        """What tells it from the other cameras of the motion."""
+        return {"angle_deg": self.angle_deg}
 
     def __str__(self) -> str:
         return f"The camera at {self.angle_deg:g} degrees"
@@ -187,14 +189,14 @@ def _camera_offset(offset_deg: float) -> dict[str, Any]:
     return {"variation": {"camera_azimuth_deg": offset_deg}}
 
 
-def measure_camera(job: CameraJob) -> tuple[Record, None]:
+def measure_camera(job: CameraJob) -> Record:
     """Show the motion to the model from one camera and fit real to inferred moves.
 
     Args:
         job: The camera.
 
     Returns:
-        The record (JSON types), and no film.
+        What was measured (JSON types).
     """
     from jepa_gym.agents.calibration import fit_actions, infer_actions
 
@@ -212,7 +214,6 @@ def measure_camera(job: CameraJob) -> tuple[Record, None]:
     real = (motion.states[ends] - motion.states[ends - 1])[:, :2]
     fit = fit_actions(inferred, real)
     return {
-        "angle_deg": job.angle_deg,
         "rotation_deg": fit.rotation_deg,
         "condition_number": fit.condition_number,
         "error_before_m": fit.error_before_m,
@@ -222,7 +223,7 @@ def measure_camera(job: CameraJob) -> tuple[Record, None]:
         "moves": fit.n,
         "inferred_m": inferred.round(5).tolist(),
         "real_m": real.round(5).tolist(),
-    }, None
+    }
 
 
 @functools.cache
@@ -237,12 +238,12 @@ def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any], own_deg: float) 
     Raises:
         ValueError: If the model's actions are too short for the motion.
     """
-    seed = HELD_OUT_SEEDS + arguments.seed
+    seed, moves = HELD_OUT_SEEDS + arguments.seed, arguments.steps or STEPS
     context = world_model(arguments.checkpoint).config.context_frames
-    motion = record_motion(env_kwargs, seed, arguments.steps + context - 1)
+    motion = record_motion(env_kwargs, seed, moves + context - 1)
     return [
         CameraJob(angle, _wrapped(angle - own_deg), seed, motion, arguments.checkpoint, env_kwargs)
-        for angle in sorted({*arguments.angles, own_deg})
+        for angle in sorted({*(arguments.angles or ()), own_deg})
     ]
 
 
@@ -257,61 +258,42 @@ def run(arguments: Arguments) -> list[Record]:
 
     Raises:
         BenchmarkError: If a camera fails; the finished ones are kept.
+        ResultsError: If the folder has results that must not be mixed with these.
         ValueError: If the checkpoint does not suit the sweep.
     """
     from jepa_gym.envs.pictures.cameras import camera_azimuth_deg
 
-    begin = time.perf_counter()
-    env_kwargs, folder = environment_arguments(arguments.checkpoint)
+    begin, output = time.perf_counter(), arguments.output
+    settings = settings_of(arguments.checkpoint)
+    env_kwargs = world_model(arguments.checkpoint).config.frame.env_kwargs()
     views = env_kwargs["camera"].split("+")
     camera = swept_camera(views)
     own_deg = camera_azimuth_deg(camera)
     jobs = make_jobs(arguments, env_kwargs, own_deg)
-    output = arguments.output
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("cameras.jsonl", "summary.json", "plot.png"):
-        (output / name).unlink(missing_ok=True)
-    path = output / "cameras.jsonl"
-    records, _ = run_jobs(jobs, path, arguments.workers, measure_camera, "cameras")
-    rows = [{k: v for k, v in record.items() if k not in MOVES} for record in records]
-    trend = camera_report.trend(rows, own_deg)
-    print(camera_report.table(rows, trend, own_deg))
-    if "wrist" in views:
-        print("the wrist's view does not turn; it shows moves too")
-    camera_report.write_plot(rows, trend, own_deg, output / "plot.png")
-    settings = {
-        "angles_deg": list(arguments.angles),
-        "steps": arguments.steps,
+    settings |= {
         "env_seed": jobs[0].seed,
-        "checkpoint": arguments.checkpoint,
-        "environment": env_kwargs,
+        "steps": arguments.steps,
         "turned_camera": camera,
         "own_angle_deg": own_deg,
-        "context_frames": world_model(arguments.checkpoint).config.context_frames,
-        "workers": arguments.workers,
-        "wall_s": round(time.perf_counter() - begin, 1),
     }
-    summary = report.summary(rows, settings, folder) | {"trend": trend}
-    report.write_json(summary, output / "summary.json")
-    print(f"\n{len(rows)} cameras in {settings['wall_s']:.0f} s; results in {output}")
+    with Results(output, "cameras.jsonl", settings, arguments.overwrite) as results:
+        records = run_jobs(jobs, results, measure_camera, arguments.workers, "cameras")
+        rows = [{k: v for k, v in record.items() if k not in MOVES} for record in records]
+        trend = camera_report.trend(rows, own_deg)
+        print(camera_report.table(rows, trend, own_deg))
+        if "wrist" in views:
+            print("the wrist's view does not turn; it shows moves too")
+        camera_report.write_plot(rows, trend, own_deg, output / "plot.png")
+        asked = report.arguments_of(arguments, begin)
+        summary = report.summary(rows, results.settings, asked) | {"trend": trend}
+        write_json(summary, output / "summary.json")
+    print(f"\n{len(rows)} cameras in {asked['wall_s']:.0f} s; results in {output}")
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: Flags, or None for those of the process.
-
-    Returns:
-        The exit status.
-    """
-    try:
-        run(tyro.cli(Arguments, args=arguments))
-    except (BenchmarkError, FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return run_command(run, Arguments, arguments)
 
 
 if __name__ == "__main__":

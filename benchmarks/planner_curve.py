@@ -2,33 +2,30 @@
 
 Every planner runs with several budgets on the same held-out episodes with the same world model. The
 table and `plot.png` show success and final distance against the candidates that were imagined for
-each action; `published` is the budget of V-JEPA 2-AC, 800 samples times 10 iterations.
+each action; `paper` is the budget of V-JEPA 2-AC, 800 samples times 10 iterations, for our agent.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import tyro
 
 from jepa_gym import TASKS
+from jepa_gym.agents import MPC_PREFIX
 from jepa_gym.benchmarks import report
-from jepa_gym.benchmarks.intervals import wilson
-from jepa_gym.benchmarks.reach_grasp import environment_arguments
-from jepa_gym.benchmarks.runner import (
-    HELD_OUT_SEEDS,
-    BenchmarkError,
-    environment,
-    run_jobs,
-    world_model,
-)
+from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, Cell, Job, run_episode
+from jepa_gym.benchmarks.options import at_least, known_names
+from jepa_gym.benchmarks.results import Record, Results, write_json
+from jepa_gym.benchmarks.runner import run_jobs
+from jepa_gym.benchmarks.settings import settings_of
+from jepa_gym.commands import run_command
+from jepa_gym.files import atomic_write
 
 BUDGETS: dict[str, tuple[dict[str, int], ...]] = {
     "cem": (
@@ -47,8 +44,7 @@ BUDGETS: dict[str, tuple[dict[str, int], ...]] = {
     "hybrid": ({"samples": 32, "iterations": 3},),
 }
 """Planner -> what is changed in its configuration, from the smallest budget to the largest."""
-PUBLISHED = "published"
-FILES = ("episodes.jsonl", "summary.json", "plot.png")
+PAPER = "paper"
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,20 @@ class Arguments:
     """What to do."""
     obj: str = "box"
     """With what."""
+    protocol: Literal["published", "suite", "one"] = "suite"
+    """Which goal images the planners are shown; grasping takes the four of the suite."""
     episodes: int = 20
     """Episodes of each point."""
-    published_episodes: int = 20
-    """Episodes of the published budget, which takes forty times as long; 0 leaves it out."""
+    paper_episodes: int = 20
+    """Episodes of the paper's budget, which takes forty times as long; 0 leaves it out."""
     seed: int = 0
     """First held-out seed; every point meets the same episodes."""
     checkpoint: str = "default"
     """World model: the shipped one, or a folder."""
     output: Path = Path("results/planner_curve")
-    """Folder for the results; an earlier run's are replaced."""
+    """Folder for the results. What is finished there is not run again."""
+    overwrite: bool = False
+    """Delete results in the folder that were made with another model, version or environment."""
     workers: int = 2
     """Processes of one thread each."""
 
@@ -80,225 +80,135 @@ class Arguments:
         Raises:
             ValueError: If a number is out of its range or a name is unknown.
         """
-        for name, least in (("episodes", 1), ("published_episodes", 0), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
-        for name, allowed in (("planners", tuple(BUDGETS)), ("tasks", tuple(TASKS))):
-            unknown = set(getattr(self, name)) - set(allowed)
-            if unknown or not getattr(self, name):
-                raise ValueError(f"`{name}` must be among {allowed}, got {getattr(self, name)}.")
+        at_least(self, episodes=1, paper_episodes=0, seed=0, workers=1)
+        known_names("planners", self.planners, BUDGETS)
+        known_names("tasks", self.tasks, TASKS)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One episode of one point."""
-
-    planner: str
-    budget: tuple[tuple[str, int], ...]
-    """Changes of the planner's configuration; empty for the published preset of CEM."""
-    task: str
-    obj: str
-    seed: int
-    checkpoint: str
-
-    @property
-    def name(self) -> str:
-        """What the budget is called in the table."""
-        samples = dict(self.budget)
-        if not samples:
-            return PUBLISHED
-        return "x".join(str(samples[key]) for key in ("samples", "iterations") if key in samples)
-
-    def __str__(self) -> str:
-        return f"{self.planner} {self.name} on {self.task}, seed {self.seed}"
-
-
-def play(job: Job) -> tuple[dict[str, Any], None]:
-    """Run one episode; return what the curve needs."""
-    model = world_model(job.checkpoint)
-    shown = json.dumps(model.config.frame.env_kwargs(), sort_keys=True)
-    env, agent = environment(job.task, job.obj, shown), _agent(job, model)
-    observation, info = env.reset(seed=job.seed)
-    memory, truncated, evaluations, seconds = None, False, [], []
-    while not truncated:
-        begin = time.perf_counter()
-        start = np.array([memory is None])
-        action, memory = agent.predict(observation, memory, episode_start=start)
-        seconds.append(time.perf_counter() - begin)
-        evaluations.append(int(np.isfinite(agent.last_plan.energies).sum()))
-        observation, _, _, truncated, info = env.step(action)
-    return {
-        "planner": job.planner,
-        "budget": job.name,
-        "task": job.task,
-        "seed": job.seed,
-        "success_at_end": bool(info["success_at_end"]),
-        "distance_m": float(info["distance_m"]),
-        "evaluations": float(np.mean(evaluations)),
-        "seconds_per_action": float(np.mean(seconds)),
-    }, None
-
-
-def _agent(job: Job, model: Any) -> Any:
-    from jepa_gym.agents.mpc import MPCAgent
-    from jepa_gym.agents.planners import make_planner
-    from jepa_gym.agents.planners.cem import CEMConfig
-
-    published = CEMConfig.preset("paper")
-    config = (
-        replace(make_planner(job.planner).config, **dict(job.budget)) if job.budget else published
-    )
-    return MPCAgent(model, job.planner, replace(config, max_move_m=model.config.frame.max_move_m))
-
-
-def jobs(arguments: Arguments) -> list[Job]:
+def jobs_of(arguments: Arguments) -> list[Job]:
     """Return the episodes, the slowest ones first."""
     first = HELD_OUT_SEEDS + arguments.seed
 
-    def of(planner: str, budget: dict[str, int], count: int) -> list[Job]:
-        key = tuple(budget.items())
+    def of(planner: str, name: str, changes: dict[str, int], count: int) -> list[Job]:
+        agent, shown = f"{MPC_PREFIX}{planner}", arguments.protocol
         return [
-            Job(planner, key, task, arguments.obj, seed, arguments.checkpoint)
+            Job(cell, seed, arguments.checkpoint, planner=changes)
             for task in arguments.tasks
+            for cell in [Cell(agent, task, arguments.obj, protocol=shown, budget=name)]
             for seed in range(first, first + count)
         ]
 
-    found = of("cem", {}, arguments.published_episodes) if "cem" in arguments.planners else []
+    found = []
+    if "cem" in arguments.planners:
+        found += of("cem", PAPER, {}, arguments.paper_episodes)
     for planner in arguments.planners:
         for budget in reversed(BUDGETS[planner]):
-            found += of(planner, budget, arguments.episodes)
+            name = "x".join(str(budget[key]) for key in ("samples", "iterations"))
+            found += of(planner, name, budget, arguments.episodes)
     return found
 
 
-def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Aggregate the episodes of every point, by task and number of evaluations."""
-    points: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        key = (record["task"], record["planner"], record["budget"])
-        points.setdefault(key, []).append(record)
-    found = []
-    for (task, planner, budget), episodes in points.items():
-        wins = sum(episode["success_at_end"] for episode in episodes)
-        found.append(
-            {
-                "task": task,
-                "planner": planner,
-                "budget": budget,
-                "episodes": len(episodes),
-                "evaluations": float(np.mean([e["evaluations"] for e in episodes])),
-                "success_at_end": wins / len(episodes),
-                "ci95": list(wilson(wins, len(episodes))),
-                "median_distance_m": float(np.median([e["distance_m"] for e in episodes])),
-                "seconds_per_action": float(np.mean([e["seconds_per_action"] for e in episodes])),
-            }
-        )
-    return sorted(found, key=lambda row: (row["task"], row["planner"], row["evaluations"]))
+def points(records: Sequence[Record]) -> list[Record]:
+    """Aggregate the episodes by task, planner and budget, and compare with the paper's budget.
 
-
-def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Format rows for the terminal."""
-    header = f"{'task':8}{'planner':10}{'budget':>10}{'evaluations':>13}{'n':>5}{'success':>9}"
-    text = [f"{header}{'95 % interval':>18}{'median distance':>17}{'s/action':>10}"]
-    text.append("-" * len(text[0]))
-    for row in lines:
-        low, high = row["ci95"]
-        text.append(
-            f"{row['task']:8}{row['planner']:10}{row['budget']:>10}{row['evaluations']:13.0f}"
-            f"{row['episodes']:5}{row['success_at_end']:9.0%}{f'{low:.0%} to {high:.0%}':>18}"
-            f"{row['median_distance_m'] * 100:14.1f} cm{row['seconds_per_action']:10.2f}"
-        )
-    return "\n".join(text)
-
-
-def savings(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Find, by task and planner, the least evaluations with the success of the published budget.
+    Args:
+        records: The episode records.
 
     Returns:
-        Task -> planner -> `evaluations` and how many `times_fewer`; planners that never get there
-        are left out, and so are tasks without the published budget.
+        Rows as `report.rows` makes them, by task, planner and number of evaluations. Those that met
+        the same seeds as the paper's budget have `against_paper`: see `report.pair`.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for reference in (row for row in lines if row["budget"] == PUBLISHED):
-        task = found.setdefault(reference["task"], {})
-        for row in lines:  # by planner, from few to many evaluations
-            enough = row["success_at_end"] >= reference["success_at_end"]
-            if row["task"] == reference["task"] and row is not reference and enough:
-                fewer = reference["evaluations"] / row["evaluations"]
-                point = {"evaluations": row["evaluations"], "times_fewer": fewer}
-                task.setdefault(row["planner"], point)
-    return found
+    groups = report.group(records, ("task", "object", "protocol", "agent", "budget"))
+    rows = []
+    for (*where, _, _), episodes in groups.items():
+        reference = groups.get((*where, f"{MPC_PREFIX}cem", PAPER), [])
+        compared = None if episodes is reference else report.pair(reference, episodes)
+        rows += [row | {"against_paper": compared} for row in report.rows(episodes)]
+    return sorted(rows, key=lambda row: (row["task"], row["agent"], row["evaluations"]))
 
 
-def write_plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
+def savings(rows: Sequence[Record]) -> list[Record]:
+    """Find, by task and planner, the least evaluations that do as well as the paper's budget.
+
+    As well means: on the same seeds the 95 % interval of the difference reaches up to 0 at least.
+
+    Returns:
+        Those rows with `times_fewer` beside; planners that never get there are left out, and so are
+        tasks without the paper's budget.
+    """
+    found: dict[tuple[str, ...], Record] = {}
+    paper = {row["task"]: row["evaluations"] for row in rows if row["budget"] == PAPER}
+    for row in rows:  # by planner, from few to many evaluations
+        compared = row["against_paper"]
+        if compared is not None and compared["ci95"][1] >= 0:
+            fewer = paper[row["task"]] / row["evaluations"]
+            found.setdefault((row["task"], row["agent"]), row | {"times_fewer": fewer})
+    return list(found.values())
+
+
+def saving_line(row: Record) -> str:
+    """Say how many evaluations a planner saves, and how sure that is."""
+    compared = row["against_paper"]
+    low, high = compared["ci95"]
+    return (
+        f"{row['task']}: {row['agent']} with {row['evaluations']:.0f} evaluations, "
+        f"{row['times_fewer']:.0f} times fewer, is within noise of the paper's budget "
+        f"({compared['difference']:+.0%}, 95 % interval {low:+.0%} to {high:+.0%}, "
+        f"{compared['pairs']} common seeds)"
+    )
+
+
+def write_plot(rows: Sequence[Record], path: Path) -> None:
     """Draw success against evaluations, one panel a task."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    tasks = list(dict.fromkeys(row["task"] for row in lines))
-    figure, axes = plt.subplots(1, len(tasks), figsize=(5 * len(tasks), 4), squeeze=False)
-    for task, axis in zip(tasks, axes[0], strict=True):
-        for planner in dict.fromkeys(row["planner"] for row in lines):
-            points = [row for row in lines if (row["task"], row["planner"]) == (task, planner)]
-            x = np.array([row["evaluations"] for row in points])
-            y = np.array([row["success_at_end"] for row in points])
-            ends = np.array([row["ci95"] for row in points]).reshape(-1, 2)
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure = Figure(figsize=(5 * len(tasks), 4), dpi=110)
+    axes = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for task, axis in zip(tasks, axes, strict=True):
+        for agent in dict.fromkeys(row["agent"] for row in rows):
+            curve = [row for row in rows if (row["task"], row["agent"]) == (task, agent)]
+            x = np.array([row["evaluations"] for row in curve])
+            y = np.array([row["success_at_end"] for row in curve])
+            ends = np.array([row["ci95"] for row in curve]).reshape(-1, 2)
             errors = np.clip([y - ends[:, 0], ends[:, 1] - y], 0, None)
-            axis.errorbar(x, y, errors, marker="o", capsize=3, label=planner)
+            label = agent.removeprefix(MPC_PREFIX)
+            axis.errorbar(x, y, errors, marker="o", capsize=3, label=label)
         axis.set(xscale="log", xlabel="imagined candidates per action", title=task)
         axis.set(ylabel="success at the end", ylim=(0, 1.05))
-    axes[0][0].legend()
+    axes[0].legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with atomic_write(path) as file:
+        figure.savefig(file)
 
 
-def run(arguments: Arguments) -> list[dict[str, Any]]:
+def run(arguments: Arguments) -> list[Record]:
     """Run the benchmark, write its files, print its table and return the table's rows.
 
     Raises:
         BenchmarkError: If an episode fails; the finished ones are kept.
+        ResultsError: If the folder has results that must not be mixed with these.
     """
-    begin = time.perf_counter()
-    env_kwargs, folder = environment_arguments(arguments.checkpoint)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (arguments.output / name).unlink(missing_ok=True)
-    records, _ = run_jobs(
-        jobs(arguments), arguments.output / FILES[0], arguments.workers, play, "episodes"
-    )
-    lines = rows(records)
-    print(table(lines))
-    saved = savings(lines)
-    for task, planners in saved.items():
-        for planner, point in planners.items():
-            print(
-                f"{task}: {planner} has the success of the published budget with "
-                f"{point['evaluations']:.0f} evaluations, {point['times_fewer']:.0f} times fewer"
-            )
-    settings = {
-        "episodes": arguments.episodes,
-        "published_episodes": arguments.published_episodes,
-        "first_env_seed": HELD_OUT_SEEDS + arguments.seed,
-        "object": arguments.obj,
-        "environment": env_kwargs,
-        "wall_s": round(time.perf_counter() - begin, 1),
+    begin, output = time.perf_counter(), arguments.output
+    jobs = jobs_of(arguments)
+    settings = settings_of(arguments.checkpoint) | {
+        f"budget {job.cell.agent} {job.cell.budget}": job.planner for job in jobs
     }
-    summary = report.summary(lines, settings, folder) | {"savings": saved}
-    report.write_json(summary, arguments.output / FILES[1])
-    write_plot(lines, arguments.output / FILES[2])
-    return lines
+    with Results(output, "episodes.jsonl", settings, arguments.overwrite) as results:
+        run_jobs(jobs, results, run_episode, arguments.workers)
+        rows = points(results.ordered([job.identity for job in jobs]))
+        saved = savings(rows)
+        print(report.table(rows), *map(saving_line, saved), sep="\n")
+        asked = report.arguments_of(arguments, begin)
+        summary = report.summary(rows, results.settings, asked) | {"savings": saved}
+        write_json(summary, output / "summary.json")
+        write_plot(rows, output / "plot.png")
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    try:
-        run(tyro.cli(Arguments, args=arguments, description=Arguments.__doc__))
-    except (BenchmarkError, FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return run_command(run, Arguments, arguments)
 
 
 if __name__ == "__main__":

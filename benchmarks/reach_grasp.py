@@ -1,185 +1,240 @@
-"""The main job: agents on reaching and grasping, over the same held-out seeds.
+"""The main job: agents on the tasks of the suite, over the same held-out seeds.
 
 `python benchmarks/reach_grasp.py` prints a table and writes, under `results/reach_grasp/`, one JSON
-line an episode (`episodes.jsonl`), `summary.json`, `plot.png` and a video for every row.
+line an episode (`episodes.jsonl`), `summary.json`, `plot.png` and a video for every row. Given
+again it goes on where it stopped; rows and episodes that are added later join those in the folder.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import tyro
+import gymnasium as gym
 
+from jepa_gym import TASKS
+from jepa_gym.agents import AGENTS, MPC_PREFIX
 from jepa_gym.benchmarks import report
-from jepa_gym.benchmarks.runner import (
-    AGENTS,
+from jepa_gym.benchmarks.episodes import (
     GRIPPER_WEIGHT,
     HELD_OUT_SEEDS,
-    BenchmarkError,
+    NOT_SHOWN,
     Cell,
     Job,
-    run_jobs,
+    acts_by_policy,
+    run_episode,
+    shown_by,
 )
+from jepa_gym.benchmarks.options import at_least, fill, known_names
+from jepa_gym.benchmarks.results import Record, Results, write_json
+from jepa_gym.benchmarks.runner import run_jobs
+from jepa_gym.benchmarks.settings import settings_of
+from jepa_gym.commands import run_command
 
-EPISODES = 30
-QUICK_EPISODES = 4
+EPISODES, QUICK_EPISODES = 30, 4
+PLAIN = "plain"
+DEFAULT_OBJECTS = ("box", "cup")
+PROTOCOLS = ("published", "suite", "one")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compare agents on reaching and grasping, over the same held-out seeds."""
+    """Compare agents on the tasks of the suite, over the same held-out seeds."""
 
     agents: tuple[str, ...] = ("random", "scripted", "mpc-cem")
-    """Who acts: random, scripted (reads the simulator; it shows what is possible), sac, or mpc-cem,
-    -icem, -mppi, -gradient, -random, -hybrid."""
-    tasks: tuple[Literal["reach", "grasp"], ...] = ("reach", "grasp")
-    """What to do."""
-    objects: tuple[Literal["box", "cup"], ...] = ("box", "cup")
-    """What to grasp. Reaching only looks at the object, so it runs with the first of them."""
+    """Who acts, of the registered agents: random, scripted (reads the simulator; it shows what is
+    possible), mpc-cem, -icem, -mppi, -gradient, -random, -hybrid, sac, ..."""
+    tasks: tuple[str, ...] | None = None
+    """What to do: reach and grasp (the default), reach-with-object, pick-place, or the id of any
+    environment whose `info` has `is_success`."""
+    objects: tuple[str, ...] | None = None
+    """With what, of the catalogue: by default box and cup, and box for reaching, which only looks
+    at the object."""
+    splits: tuple[str, ...] | None = None
+    """How episodes look: plain (the default), train, object, camera, appearance, all."""
+    protocols: tuple[str, ...] | None = None
+    """Which goal images planners are shown: published, suite, one. By default published, and for
+    grasping suite (four images) beside it. Those that show the same run once."""
+    schedules: tuple[Literal["time", "progress"], ...] = ("time",)
+    """When the next of several goal images is shown."""
+    presets: tuple[Literal["default", "paper", "published"], ...] = ("default",)
+    """Which agent mpc-cem is: ours; ours with the paper's budget; the published one. The others
+    have only their default."""
+    gripper_term: bool = False
+    """Beside every row of a planner one whose cost also has the goal's gripper opening."""
+    all: bool = False
+    """Every task, object, split and protocol that the other flags do not choose (hours)."""
     episodes: int | None = None
     """Episodes a row: 30, with --quick 4."""
     seed: int = 0
     """First held-out seed; every agent meets the same episodes."""
     checkpoint: str = "default"
-    """World model of the mpc agents: the shipped one, or a folder."""
-    sac_policy: Path | None = None
-    """Policy of sac, as `jepa-gym train-rl` writes it; it knows the task it was trained on."""
+    """World model, as `WorldModel.from_pretrained` takes it."""
+    policy: Path | None = None
+    """File of the agents that act by a trained policy (policy, sac): of `jepa-gym train-rl`, or a
+    zip of Stable-Baselines3."""
+    allow_pickle: bool = False
+    """Open a zip of Stable-Baselines3 although that runs the code in it."""
     output: Path = Path("results/reach_grasp")
-    """Folder for the results; an earlier run's are replaced."""
+    """Folder for the results. What is finished there is not run again."""
+    overwrite: bool = False
+    """Delete results in the folder that were made with another model, version or environment."""
     workers: int = 2
     """Processes of one thread each."""
+    videos: bool = True
+    """Film the first episode of every row."""
     quick: bool = False
     """A look in two minutes instead of ten."""
 
     def __post_init__(self) -> None:
-        """Check ranges and fill in the number of episodes.
+        """Check ranges and names, and fill in what was not given.
 
         Raises:
-            ValueError: If a number is out of its range.
+            ValueError: If a number is out of its range or a name is unknown.
         """
-        if self.episodes is None:
-            object.__setattr__(self, "episodes", QUICK_EPISODES if self.quick else EPISODES)
-        for name, least in (("episodes", 1), ("seed", 0), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
-        if unknown := set(self.agents) - set(AGENTS):
-            raise ValueError(f"`agents` must be among {AGENTS}, got {sorted(unknown)}.")
-        if "sac" in self.agents and self.sac_policy is None:
-            raise ValueError("The agent sac needs `--sac-policy`; train one: jepa-gym train-rl")
-        for name in ("agents", "tasks", "objects"):
-            if not getattr(self, name):
-                raise ValueError(f"`{name}` must name at least one.")
+        from jepa_gym.envs.physics.objects import OBJECTS
+        from jepa_gym.envs.variations import SPLITS
+
+        splits = (PLAIN, *SPLITS)
+        fill(
+            self,
+            episodes=QUICK_EPISODES if self.quick else EPISODES,
+            tasks=tuple(TASKS) if self.all else ("reach", "grasp"),
+            splits=splits if self.all else (PLAIN,),
+            protocols=PROTOCOLS if self.all else None,
+        )
+        at_least(self, episodes=1, seed=0, workers=1)
+        known_names("agents", self.agents, AGENTS)
+        known_names("tasks", self.tasks or (), (*TASKS, *gym.registry))
+        known_names("splits", self.splits or (), splits)
+        known_names("protocols", PROTOCOLS if self.protocols is None else self.protocols, PROTOCOLS)
+        known_names("objects", OBJECTS if self.objects is None else self.objects, OBJECTS)
+        known_names("schedules", self.schedules, ("time", "progress"))
+        acting = [name for name in self.agents if acts_by_policy(name)]
+        if acting and self.policy is None:
+            raise ValueError(
+                f"The agent {acting[0]} needs `--policy`, a file of `jepa-gym train-rl`."
+            )
 
 
 def cells(arguments: Arguments) -> list[Cell]:
-    """Return the rows to run: every agent on every task, planners on grasping with both goals."""
-    found = []
-    for task in arguments.tasks:
-        for obj in arguments.objects if task == "grasp" else arguments.objects[:1]:
-            for agent in arguments.agents:
-                found.append(Cell(agent, task, obj, "state" if agent == "sac" else "image"))
-                if agent.startswith("mpc-") and task == "grasp":
-                    found.append(Cell(agent, task, obj, "image+gripper"))
+    """Return the rows to run, in the order of the table.
+
+    Raises:
+        ValueError: If no object belongs to a split.
+    """
+    found = [
+        cell
+        for task in arguments.tasks or ()
+        for split, objects in _objects(arguments, task)
+        for obj in objects
+        for agent in arguments.agents
+        for cell in _rows_of(arguments, Cell(agent, task, obj, split))
+    ]
     return list(dict.fromkeys(found))
 
 
-def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any]) -> list[Job]:
-    """Return the episodes, seed by seed, the first of every row filmed."""
-    first = HELD_OUT_SEEDS + arguments.seed
+def _objects(arguments: Arguments, task: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield every split with the objects that a task runs with."""
+    from jepa_gym.envs.physics.objects import OBJECTS
+    from jepa_gym.envs.variations import split_objects
+
+    if not shown_by(TASKS.get(task, task)):
+        yield PLAIN, ("-",)
+        return
+    for split in arguments.splits or ():
+        possible = tuple(OBJECTS) if split == PLAIN else split_objects(split)
+        wanted = arguments.objects or (possible if arguments.all else DEFAULT_OBJECTS)
+        objects = tuple(name for name in wanted if name in possible)
+        if not objects and arguments.objects:
+            raise ValueError(f"The split {split} has the objects {possible}, got {wanted}.")
+        objects = objects or possible
+        chosen = arguments.all or arguments.objects
+        yield split, objects if chosen or task != "reach" else objects[:1]
+
+
+def _rows_of(arguments: Arguments, cell: Cell) -> Iterator[Cell]:
+    """Yield the rows of one agent in one task: with every protocol, for those that look at it."""
+    protocols = arguments.protocols or ("published", "suite")[: 1 + (cell.task == "grasp")]
+    if cell.agent in NOT_SHOWN or acts_by_policy(cell.agent):
+        protocols = protocols[:1]
+    distinct = shown_by(TASKS.get(cell.task, cell.task), protocols) or {"published": 1}
+    for protocol, images in distinct.items():
+        for schedule in arguments.schedules if images > 1 else ("time",):
+            for preset in arguments.presets if cell.agent == "mpc-cem" else ("default",):
+                row = replace(cell, protocol=protocol, schedule=schedule, budget=preset)
+                yield row
+                if arguments.gripper_term and cell.agent.startswith(MPC_PREFIX):
+                    yield replace(row, gripper_term=True)
+
+
+def make_jobs(arguments: Arguments) -> list[Job]:
+    """Return the episodes, task by task and there seed by seed, the first of every row filmed."""
+    policy = None if arguments.policy is None else str(arguments.policy)
+    first, films = HELD_OUT_SEEDS + arguments.seed, arguments.output / "videos"
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells(arguments):
+        groups.setdefault((cell.task, cell.object, cell.split), []).append(cell)
     return [
-        Job(cell, seed, _source(cell, arguments), env_kwargs, film=seed == first)
-        for seed in range(first, first + arguments.episodes)
-        for cell in cells(arguments)
+        Job(
+            cell,
+            seed,
+            arguments.checkpoint,
+            policy if acts_by_policy(cell.agent) else None,
+            allow_pickle=arguments.allow_pickle,
+            film=films / f"{file_name(cell)}.mp4" if arguments.videos and seed == first else None,
+        )
+        for group in groups.values()
+        for seed in range(first, first + (arguments.episodes or 0))
+        for cell in group
     ]
 
 
-def _source(cell: Cell, arguments: Arguments) -> str:
-    """Return what the agent of a cell is loaded from."""
-    return str(arguments.sac_policy) if cell.agent == "sac" else arguments.checkpoint
+def file_name(cell: Cell) -> str:
+    """Return the name of a row's video, without its suffix."""
+    parts = [str(part) for part in asdict(cell).values() if isinstance(part, str)]
+    return "_".join(parts + ["gripper"] * cell.gripper_term).replace(":", "-").replace("/", "-")
 
 
-def environment_arguments(checkpoint: str) -> tuple[dict[str, Any], Path]:
-    """Return what the world model expects of `gym.make`, and the checkpoint's folder.
-
-    Raises:
-        FileNotFoundError: If the checkpoint or one of its files is missing.
-        ValueError: If it cannot be read.
-    """
-    from jepa_gym.world_model import WorldModel
-
-    model = WorldModel.from_pretrained(checkpoint)
-    return model.config.frame.env_kwargs(), model.folder
-
-
-def run(arguments: Arguments) -> list[dict[str, Any]]:
+def run(arguments: Arguments) -> list[Record]:
     """Run the benchmark, write its files and print its table.
 
     Args:
         arguments: What to run.
 
     Returns:
-        The table's rows.
+        The table's rows, those of earlier runs in the folder last.
 
     Raises:
         BenchmarkError: If an episode fails; the finished ones are kept.
+        ResultsError: If the folder has results that must not be mixed with these.
     """
-    from jepa_gym.benchmarks.video import write_video
-
-    begin = time.perf_counter()
-    plans = any(agent.startswith("mpc-") for agent in arguments.agents)
-    env_kwargs, folder = environment_arguments(arguments.checkpoint) if plans else ({}, None)
-    output = arguments.output
-    (output / "videos").mkdir(parents=True, exist_ok=True)
-    stale = ("episodes.jsonl", "summary.json", "plot.png", "videos/*.mp4")
-    for path in [path for pattern in stale for path in output.glob(pattern)]:
-        path.unlink()
-    jobs = make_jobs(arguments, env_kwargs)
-    records, films = run_jobs(jobs, output / "episodes.jsonl", arguments.workers)
-    rows = report.rows(records)
-    print(report.table(rows))
-    report.write_plot(rows, records, output / "plot.png")
-    for film in films:
-        cell = film.cell
-        name = f"{cell.agent}_{cell.task}_{cell.object}_{cell.goal}.mp4"
-        write_video(film, output / "videos" / name)
-    settings = {
-        "agents": list(arguments.agents),
-        "tasks": list(arguments.tasks),
-        "objects": list(arguments.objects),
-        "episodes": arguments.episodes,
-        "first_env_seed": HELD_OUT_SEEDS + arguments.seed,
-        "checkpoint": arguments.checkpoint,
-        "sac_policy": str(arguments.sac_policy) if "sac" in arguments.agents else None,
-        "environment": env_kwargs,
-        "gripper_weight": GRIPPER_WEIGHT,
-        "workers": arguments.workers,
-        "wall_s": round(time.perf_counter() - begin, 1),
-    }
-    report.write_json(report.summary(rows, settings, folder), output / "summary.json")
-    print(f"\n{len(records)} episodes in {settings['wall_s']:.0f} s; results in {output}")
+    begin, output = time.perf_counter(), arguments.output
+    jobs = make_jobs(arguments)
+    acting = sorted({job.cell.agent for job in jobs if job.policy is not None})
+    settings = settings_of(arguments.checkpoint, arguments.policy, acting, arguments.allow_pickle)
+    settings["gripper_weight"] = GRIPPER_WEIGHT
+    with Results(output, "episodes.jsonl", settings, arguments.overwrite) as results:
+        run_jobs(jobs, results, run_episode, arguments.workers)
+        records = results.ordered([job.identity for job in jobs])
+        rows = report.rows(records)
+        compared = report.comparisons(records)
+        print(report.table(rows), *report.comparison_lines(compared), sep="\n")
+        report.write_plot(rows, records, output / "plot.png")
+        asked = report.arguments_of(arguments, begin)
+        summary = report.summary(rows, results.settings, asked) | {"comparisons": compared}
+        write_json(summary, output / "summary.json")
+    print(f"\n{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}")
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: Flags, or None for those of the process.
-
-    Returns:
-        The exit status.
-    """
-    try:
-        run(tyro.cli(Arguments, args=arguments))
-    except (BenchmarkError, FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return run_command(run, Arguments, arguments)
 
 
 if __name__ == "__main__":

@@ -2,81 +2,127 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import platform
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import jepa_gym
-from jepa_gym.benchmarks.intervals import wilson
+from jepa_gym.benchmarks.episodes import NOT_SHOWN, Cell
+from jepa_gym.benchmarks.intervals import paired_difference, wilson
+from jepa_gym.benchmarks.results import Record
 from jepa_gym.files import atomic_write
 
 NEAR_M = 0.03
 """The stricter radius that reach reports beside its 4 cm."""
-PACKAGES = ("gymnasium", "mujoco", "numpy", "robosuite", "scipy", "stable-baselines3", "torch")
-HEADER = (
-    "agent",
-    "task",
-    "object",
-    "goal",
-    "n",
-    "success at end",
-    "95 % interval",
-    "success once",
-    "< 3 cm",
-    "median distance",
-    "s/action",
-)
+CELL = tuple(field.name for field in fields(Cell))
+"""What tells a row of the table from all others."""
+COLUMNS: dict[str, Callable[[Record], str]] = {
+    "agent": lambda row: row["agent"],
+    "task": lambda row: row["task"],
+    "object": lambda row: row["object"],
+    "split": lambda row: row["split"],
+    "goal": lambda row: row["goal"],
+    "budget": lambda row: row["budget"],
+    "candidates": lambda row: _number(row["evaluations"], "{:.0f}"),
+    "n": lambda row: str(row["episodes"]),
+    "success at end": lambda row: f"{row['success_at_end']:.0%}",
+    "95 % interval": lambda row: f"{row['ci95'][0]:.0%} to {row['ci95'][1]:.0%}",
+    "success once": lambda row: f"{row['success_once']:.0%}",
+    "< 3 cm": lambda row: _number(row["within_3cm_at_end"], "{:.0%}"),
+    "median distance": lambda row: _number(row["median_final_distance_m"], "{:.1f} cm", 100),
+    "s/action": lambda row: f"{row['seconds_per_action']:.3f}",
+    "failures": lambda row: ", ".join(f"{n} {reason}" for reason, n in row["failures"].items()),
+}
 FOOTNOTE = (
-    "goal: what shows the agent its goal; image+gripper adds the goal's gripper opening to the "
-    "planner's cost,\nstate is no image at all. random ignores the goal, scripted reads the "
-    "simulator. distance: reach, hand to goal;\ngrasp, what the lift lacks (4 cm if the object is "
-    "not held)."
+    'goal: what the agent is shown of its goal; "image x4 by time" is four images in turn.\n'
+    "+gripper: the planner's cost also has the goal's gripper opening, so it is not image-only.\n"
+    "distance: reach, hand to goal; grasp, what the lift lacks (4 cm if the object is not held);\n"
+    "else object to goal."
 )
-
-Record = dict[str, Any]
 
 
 def rows(records: Sequence[Record]) -> list[Record]:
     """Aggregate the episodes of every cell.
 
     Args:
-        records: Episode records as `runner.run_episode` makes them.
+        records: Episode records as `episodes.run_episode` makes them, with their identities.
 
     Returns:
         One row a cell, in the order of first appearance.
     """
-    cells: dict[tuple[str, ...], list[Record]] = {}
+    return [_row(episodes) for episodes in group(records, CELL).values()]
+
+
+def group(records: Sequence[Record], names: Sequence[str]) -> dict[tuple[Any, ...], list[Record]]:
+    """Return records by the values that they have under some names."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        key = tuple(record[name] for name in ("agent", "task", "object", "goal"))
-        cells.setdefault(key, []).append(record)
-    return [_row(episodes) for episodes in cells.values()]
+        groups.setdefault(tuple(record[name] for name in names), []).append(record)
+    return groups
 
 
 def _row(episodes: Sequence[Record]) -> Record:
     """Aggregate the episodes of one cell."""
     first, number = episodes[0], len(episodes)
     successes = sum(episode["success_at_end"] for episode in episodes)
-    finals = np.array([episode["final_distance_m"] for episode in episodes])
+    finals = [e["final_distance_m"] for e in episodes if e["final_distance_m"] is not None]
+    near = np.mean(np.array(finals) <= NEAR_M) if first["task"] == "reach" else None
+    searched = [e["evaluations"] for e in episodes if e["evaluations"] is not None]
+    failures = Counter(episode["failure"] for episode in episodes if episode["failure"])
     return {
-        **{name: first[name] for name in ("agent", "task", "object", "goal")},
+        **{name: first[name] for name in (*CELL, "goal")},
         "episodes": number,
         "success_at_end": successes / number,
         "success_once": sum(episode["success_once"] for episode in episodes) / number,
         "ci95": list(wilson(successes, number)),
-        "within_3cm_at_end": float((finals <= NEAR_M).mean()) if first["task"] == "reach" else None,
-        "median_final_distance_m": float(np.median(finals)),
+        "within_3cm_at_end": None if near is None else float(near),
+        "median_final_distance_m": float(np.median(finals)) if finals else None,
+        "evaluations": float(np.mean(searched)) if searched else None,
         "seconds_per_action": float(np.mean([e["seconds_per_action"] for e in episodes])),
+        "failures": dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
     }
 
 
+def comparisons(records: Sequence[Record]) -> list[Record]:
+    """Compare agents that look for their goal, on the seeds that both have met.
+
+    Args:
+        records: The episode records.
+
+    Returns:
+        For every agent and budget but the first in the same task with the same goal images: the
+        `difference` of its success from the first's with `ci95`, and the number of `pairs`.
+    """
+    same = tuple(name for name in CELL if name not in ("agent", "budget"))
+    looking = [record for record in records if record["agent"] not in NOT_SHOWN]
+    found = []
+    for values, members in group(looking, (*same, "goal")).items():
+        where = dict(zip((*same, "goal"), values, strict=True))
+        reference, *others = group(members, ("agent", "budget")).items()
+        for name, episodes in others:
+            if (paired := pair(reference[1], episodes)) is not None:
+                found.append(where | {"agent": name, "reference": reference[0]} | paired)
+    return found
+
+
+def pair(reference: Sequence[Record], episodes: Sequence[Record]) -> Record | None:
+    """Return the difference of success from a reference on common seeds, None if there are none."""
+    known = {record["seed"]: record["success_at_end"] for record in reference}
+    mine = {record["seed"]: record["success_at_end"] for record in episodes}
+    seeds = sorted(known.keys() & mine.keys())
+    if not seeds:
+        return None
+    difference, *ends = paired_difference([known[s] for s in seeds], [mine[s] for s in seeds])
+    return {"difference": difference, "ci95": ends, "pairs": len(seeds)}
+
+
 def table(lines: Sequence[Record]) -> str:
-    """Format rows for the terminal.
+    """Format rows for the terminal; columns that tell nothing are left out.
 
     Args:
         lines: Rows as `rows` makes them.
@@ -84,64 +130,55 @@ def table(lines: Sequence[Record]) -> str:
     Returns:
         The table with a footnote.
     """
-    cells = [HEADER, *(_cells(line) for line in lines)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
-    text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in cells]
+    columns = {title: [text(row) for row in lines] for title, text in COLUMNS.items()}
+    silent = {"split": {"plain"}, "budget": {"default"}}
+    if set(columns["budget"]) <= silent["budget"]:
+        columns["candidates"] = []
+    shown = {t: texts for t, texts in columns.items() if set(texts) - silent.get(t, set()) - {""}}
+    widths = [max(map(len, (title, *texts))) for title, texts in shown.items()]
+    body = [list(shown), *map(list, zip(*shown.values(), strict=True))]
+    text = ["  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)) for row in body]
     text.insert(1, "-" * len(text[0]))
     return "\n".join([*(line.rstrip() for line in text), "", FOOTNOTE])
 
 
-def _cells(row: Record) -> tuple[str, ...]:
-    """Return one row's texts in the order of `HEADER`."""
-    low, high = row["ci95"]
-    near = row["within_3cm_at_end"]
-    return (
-        row["agent"],
-        row["task"],
-        row["object"],
-        row["goal"],
-        str(row["episodes"]),
-        f"{row['success_at_end']:.0%}",
-        f"{low:.0%} to {high:.0%}",
-        f"{row['success_once']:.0%}",
-        "" if near is None else f"{near:.0%}",
-        f"{row['median_final_distance_m'] * 100:.1f} cm",
-        f"{row['seconds_per_action']:.3f}",
-    )
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    return "" if value is None else form.format(value * factor)
 
 
-def summary(lines: Sequence[Record], settings: Record, checkpoint: Path | None) -> Record:
+def comparison_lines(found: Sequence[Record]) -> list[str]:
+    """Format comparisons for the terminal."""
+    lines = []
+    for row in found:
+        names = (row["agent"], row["reference"])
+        agent, reference = (" ".join(name).removesuffix(" default") for name in names)
+        low, high = row["ci95"]
+        lines.append(
+            f"{agent} against {reference}, {row['task']} {row['object']} ({row['goal']}): "
+            f"{row['difference']:+.0%}, {low:+.0%} to {high:+.0%}, {row['pairs']} common seeds"
+        )
+    return lines
+
+
+def summary(lines: Sequence[Record], settings: Record, run: Record) -> Record:
     """Collect everything that a number in the table depends on.
 
     Args:
         lines: Rows as `rows` makes them.
-        settings: Arguments and constants of the run (JSON types).
-        checkpoint: Folder of the world model, if one took part.
+        settings: What decides the numbers, as `results.Results` keeps it.
+        run: What else to tell of the run, such as its arguments (JSON types).
 
     Returns:
         The content of `summary.json`.
     """
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "rows": list(lines),
-        "settings": settings,
-        "checkpoint": None if checkpoint is None else checkpoint_hashes(checkpoint),
-        "versions": {"jepa-gym": jepa_gym.__version__, "python": platform.python_version()}
-        | versions,
-        "machine": f"{platform.machine()} {platform.system()}",
-    }
+    machine = f"{platform.machine()} {platform.system()}, Python {platform.python_version()}"
+    return {"rows": list(lines), "settings": settings, "run": run, "machine": machine}
 
 
-def checkpoint_hashes(folder: Path) -> Record:
-    """Return SHA-256 hashes of a checkpoint's configuration and weights."""
-    names = ("config.json", "model.safetensors")
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-
-
-def write_json(content: Record, path: Path) -> None:
-    """Write JSON for humans and programs alike, complete or not at all."""
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(content, indent=2) + "\n")
+def arguments_of(arguments: Any, begin: float) -> Record:
+    """Return what a run was asked for, and the seconds since `begin` (`time.perf_counter`)."""
+    asked = {name: str(value) for name, value in asdict(arguments).items()}
+    return asked | {"wall_s": round(time.perf_counter() - begin, 1)}
 
 
 def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -> None:
@@ -150,7 +187,7 @@ def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -
     Args:
         lines: Rows as `rows` makes them.
         records: The episode records.
-        path: Image file to write.
+        path: Image file to write, complete or not at all.
     """
     from matplotlib.figure import Figure
 
@@ -159,23 +196,27 @@ def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -
     bars, *panels = figure.subplots(
         1, 1 + len(tasks), width_ratios=[1.2] + [1] * len(tasks), squeeze=False
     )[0]
-    names = [f"{line['agent']} {line['task']} {line['object']} ({line['goal']})" for line in lines]
     rates = np.array([line["success_at_end"] for line in lines])
-    spread = np.abs(np.array([line["ci95"] for line in lines]).T - rates)
-    bars.barh(names, rates, xerr=spread, color=[f"C{i}" for i in range(len(lines))], capsize=3)
+    spread = np.abs(np.array([line["ci95"] for line in lines]).T - rates).tolist()
+    colours = [f"C{i}" for i in range(len(lines))]
+    bars.barh(range(len(lines)), rates, xerr=spread, color=colours, capsize=3)
+    bars.set_yticks(range(len(lines)), map(name, lines))
     bars.set(xlim=(0, 1.02), xlabel="success at end (95 % Wilson interval)")
     bars.invert_yaxis()
+    episodes = group(records, CELL)
     for panel, task in zip(panels, tasks, strict=True):
-        for index, line in enumerate(lines):
-            if line["task"] == task:
-                panel.plot(_median_distance_cm(line, records), color=f"C{index}", marker=".")
+        for colour, line in zip(colours, lines, strict=True):
+            if line["task"] == task and line["median_final_distance_m"] is not None:
+                mine = [e["distances_m"] for e in episodes[tuple(line[n] for n in CELL)]]
+                panel.plot(100 * np.median(mine, axis=0), color=colour, marker=".")
         panel.set(title=task, xlabel="step", ylabel="median distance, cm", ylim=(0, None))
     figure.tight_layout()
-    figure.savefig(path)
+    with atomic_write(path) as file:
+        figure.savefig(file)
 
 
-def _median_distance_cm(line: Record, records: Sequence[Record]) -> np.ndarray:
-    """Return the median distance of a row's episodes at every step, in centimetres."""
-    key = ("agent", "task", "object", "goal")
-    episodes = [r["distances_m"] for r in records if all(r[name] == line[name] for name in key)]
-    return np.median(np.array(episodes), axis=0) * 100
+def name(line: Record) -> str:
+    """Return what a row is called in the plot."""
+    parts = [line["agent"], line["task"], line["object"], line["split"]]
+    known = " ".join(part for part in parts if part not in ("-", "plain"))
+    return f"{known} ({line['goal']})"

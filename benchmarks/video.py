@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jepa_gym.benchmarks.runner import Film
+from jepa_gym.benchmarks.episodes import Film
+from jepa_gym.files import atomic_write
 
 FRAMES_PER_SECOND = 4
 """Real time: one frame is one step of 0.25 s."""
@@ -22,7 +23,7 @@ def write_video(film: Film, path: Path) -> None:
 
     Args:
         film: What to show; without plans there is no energy column.
-        path: MP4 file to write.
+        path: MP4 file to write, complete or not at all.
     """
     columns = 3 if film.plans else 2
     figure = Figure(figsize=(columns * WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI)
@@ -31,12 +32,12 @@ def write_video(film: Film, path: Path) -> None:
     goal, frame = goal_axes.imshow(film.goals[0]), frame_axes.imshow(film.frames[0])
     goal_axes.set(title="goal", xticks=[], yticks=[])
     frame_axes.set(xticks=[], yticks=[])
-    figure.suptitle(str(film.cell), fontsize=10)
+    figure.suptitle(film.title, fontsize=10)
     for axes in energy_axes:
         _draw_energy(axes, film, 0)  # so that the layout makes room for its labels
     figure.tight_layout()
     images = []
-    for step, distance in enumerate(film.result["distances_m"]):
+    for step, distance in enumerate(film.distances_m):
         goal.set_data(film.goals[step])
         frame.set_data(film.frames[step])
         frame_axes.set_title(f"execution, step {step}, {distance * 100:.1f} cm")
@@ -45,7 +46,8 @@ def write_video(film: Film, path: Path) -> None:
         canvas.draw()
         images.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     images += [images[-1]] * FRAMES_PER_SECOND  # rest on the outcome for a second
-    iio.imwrite(path, np.stack(images), plugin="pyav", codec="libx264", fps=FRAMES_PER_SECOND)
+    with atomic_write(path) as file:
+        iio.imwrite(file, np.stack(images), plugin="pyav", codec="libx264", fps=FRAMES_PER_SECOND)
 
 
 def _draw_energy(axes, film: Film, step: int) -> None:

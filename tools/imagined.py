@@ -22,7 +22,7 @@ from PIL import Image
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym import poses
 from jepa_gym.agents import make_agent
-from jepa_gym.benchmarks.runner import HELD_OUT_SEEDS
+from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS
 from jepa_gym.checkpoint.decoder import own_decoder
 from jepa_gym.files import atomic_write
 from jepa_gym.latent.episodes import ExtrapolationWarning

@@ -85,6 +85,18 @@ def test_real_run_writes_everything(tmp_path, capsys):
     assert at_home["explained"] > 0.8, "the shipped model does not see moves any more"
 
 
+def test_a_sweep_goes_on_where_it_stopped_and_refuses_another_motion(tmp_path, capsys):
+    flags = ["--steps", "5", "--workers", "1", "--output", str(tmp_path)]
+    assert main(["--angles", "40", "60", *flags]) == 0
+    table = capsys.readouterr().out
+    assert main(["--angles", "40", "60", *flags]) == 0
+    again = capsys.readouterr().out
+    assert "3 of 3 cameras were finished before" in again
+    assert table.split("3 cameras in")[0] in again
+    assert main(["--angles", "40", "60", "--seed", "1", *flags]) == 1
+    assert "`env_seed` was 1000000 and is 1000001" in capsys.readouterr().err
+
+
 def test_a_failing_camera_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(camera_sweep, "measure_camera", _fail)
     flags = ["--quick", "--steps", "3", "--workers", "1", "--output", str(tmp_path)]

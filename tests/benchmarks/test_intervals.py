@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jepa_gym.benchmarks.intervals import wilson
+from jepa_gym.benchmarks.intervals import paired_difference, wilson
 
 
 def test_known_values():
@@ -21,3 +21,38 @@ def test_more_confidence_is_wider():
 def test_refuses_impossible_counts(successes, trials):
     with pytest.raises(ValueError, match="`successes` must be in"):
         wilson(successes, trials)
+
+
+def paired(both: int, first: int, second: int, neither: int) -> tuple[float, float, float]:
+    ones = [True] * (both + first) + [False] * (second + neither)
+    others = [True] * both + [False] * first + [True] * second + [False] * neither
+    return paired_difference(ones, others)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [  # Newcombe's tables, method 10
+        ((36, 2, 12, 0), (0.20, 0.0569, 0.3404)),
+        ((0, 0, 0, 50), (0.0, -0.0713, 0.0713)),
+        ((53, 0, 1, 0), (0.0185, -0.0496, 0.0977)),
+    ],
+)
+def test_paired_differences_have_the_published_intervals(counts, expected):
+    assert paired(*counts) == pytest.approx(expected, abs=1e-4)
+    both, first, second, neither = counts
+    mirrored = paired(both, second, first, neither)
+    assert mirrored == pytest.approx((-expected[0], -expected[2], -expected[1]), abs=1e-4)
+
+
+def test_agreeing_pairs_narrow_the_interval():
+    """What pairs are for: the same two rates, once on seeds that agree and once on others."""
+    together, apart = paired(36, 2, 2, 10), paired(29, 9, 9, 3)
+    assert together[0] == apart[0] == 0
+    assert together[2] - together[1] < 0.7 * (apart[2] - apart[1])
+
+
+def test_pairs_must_be_as_many():
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        paired_difference([True, False], [True])
+    with pytest.raises(ValueError, match="at least 1"):
+        paired_difference([], [])
