@@ -170,7 +170,11 @@ def _draw_goals(env_id: str, tile: int) -> Tiles:
 
 
 def _play(env: gym.Env) -> Iterator[tuple[dict, dict]]:
-    """Yield observation and info of the expert's steps; RuntimeError if it fails."""
+    """Yield observation and info of the expert's steps.
+
+    Raises:
+        RuntimeError: If the expert fails.
+    """
     truncated, info = False, {}
     while not truncated:
         observation, _, _, truncated, info = env.step(env.unwrapped.expert_action())

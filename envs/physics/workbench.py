@@ -94,7 +94,11 @@ class Workbench:
         mujoco.mj_forward(self.model, self.data)
 
     def place_arm(self, position: np.ndarray, closedness: float = 0.0, yaw: float = 0.0) -> None:
-        """Put the hand at `position` (3,), pointing down; ValueError where it cannot reach."""
+        """Put the hand at `position` (3,) in metres, pointing down.
+
+        Raises:
+            ValueError: If the arm cannot reach it.
+        """
         error = self.arm.place(position, matrix(np.array([0.0, 0.0, yaw])), closedness)
         if error > 2e-3:
             raise ValueError(

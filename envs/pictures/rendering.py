@@ -29,7 +29,11 @@ _NOT_DRAWN = mujoco.mjtGeom.mjGEOM_NONE.value
 
 
 def parse_cameras(camera: str) -> tuple[str, ...]:
-    """Split `"left+wrist"` into camera names; ValueError that lists the allowed ones otherwise."""
+    """Split `"left+wrist"` into camera names.
+
+    Raises:
+        ValueError: If a name is unknown or stands twice; the message lists the allowed ones.
+    """
     names = tuple(str(camera).split("+"))
     unknown = [name for name in names if name not in CAMERA_NAMES]
     if unknown or len(set(names)) != len(names):

@@ -180,7 +180,11 @@ class JEPALatentEnv(gym.Env):
         return {"episodes": self._episodes.get_state(), "random": random}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state of `get_state`; ValueError if it is another environment's."""
+        """Go back to a state of `get_state`.
+
+        Raises:
+            ValueError: If it is another environment's.
+        """
         self._episodes.set_state(state["episodes"])
         self.np_random.bit_generator.state = copy.deepcopy(state["random"])
 

@@ -67,7 +67,11 @@ class FrameSource:
         self.name, self.reference = name, reference
 
     def draw(self, rng: np.random.Generator, index: int | None) -> Start:
-        """Return a start; ValueError if `index` is out of range."""
+        """Return a start.
+
+        Raises:
+            ValueError: If `index` is out of range.
+        """
         found = self.reference
         if index is None:
             index = int(rng.integers(len(found)))
@@ -100,7 +104,11 @@ class EnvironmentSource:
         self.env = gym.make(env_id, **(config.frame.env_kwargs() | dict(kwargs)))
 
     def draw(self, rng: np.random.Generator, index: int | None) -> Start:
-        """Reset the environment; ValueError if an `index` is asked for."""
+        """Reset the environment.
+
+        Raises:
+            ValueError: If an `index` is asked for.
+        """
         if index is not None:
             raise ValueError(f"`index` means nothing for starts={self.name!r}; leave it out")
         observation, _ = self.env.reset(seed=int(rng.integers(2**31)))

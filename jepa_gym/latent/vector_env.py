@@ -183,7 +183,11 @@ class JEPALatentVectorEnv(VectorEnv):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state of `get_state`; ValueError if it is another environment's."""
+        """Go back to a state of `get_state`.
+
+        Raises:
+            ValueError: If it is another environment's.
+        """
         self._episodes.set_state(state["episodes"])
         self._over = state["over"].copy()
         for index, own in enumerate(state["random"]):
