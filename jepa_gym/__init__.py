@@ -30,6 +30,7 @@ register(
     entry_point="jepa_gym.latent.env:JEPALatentEnv",
     vector_entry_point="jepa_gym.latent.vector_env:JEPALatentVectorEnv",
     max_episode_steps=10,
+    disable_env_checker=True,  # Gymnasium's breaks `step` after a first `reset` that raises
 )
 for _task, _name, _horizon in (
     ("reach", "FrankaReach", 10),
@@ -43,6 +44,7 @@ for _task, _name, _horizon in (
         entry_point=f"jepa_gym.envs.tasks.{_task.replace('-', '_')}:{_name}Env",
         vector_entry_point=f"jepa_gym.envs.vector:{TASKS[_task]}",
         max_episode_steps=_horizon,
+        disable_env_checker=True,
     )
 
 

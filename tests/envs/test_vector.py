@@ -145,29 +145,74 @@ def test_actions_of_a_wrong_shape_change_nothing(make_vec):
     env = make_vec(obs_mode="state")
     env.reset(seed=0)
     before = env.call("get_state")
-    with pytest.raises(ValueError, match=r"shape \(2, 7\), got \(3, 7\)"):
-        env.step(np.zeros((3, 7), np.float32))
+    one_bad = np.zeros((2, 7))
+    for actions, message in (
+        (np.zeros((3, 7), np.float32), r"shape \(2, 7\).*got shape \(3, 7\)"),
+        (one_bad + [[0] * 7, [np.nan] * 7], "finite.* in environment 1"),
+        (one_bad + [[0] * 7, [0.5] * 7], "outside the bounds.* in environment 1"),
+        ([["0"] * 7] * 2, "real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.step(actions)
     for old, new in zip(before, env.call("get_state"), strict=True):
         assert np.array_equal(old["physics"], new["physics"])
+    env.step(one_bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"options": {"colour": "red"}}, "colour"),
+        ({"options": {"start_position": [9, 9, 9]}}, "start_position"),
+        ({"options": {"variation": {"light": 99}}}, "light"),
+        ({"seed": -1}, "int of 0 or more"),
+        ({"seed": [0, "one"]}, "list of 2"),
+        ({"seed": [0, 1, 2]}, "list of 2"),
+        ({"seed": 0.5}, "int of 0 or more"),
+    ],
+)
+def test_bad_resets_change_nothing(make_vec, arguments, message):
+    env = make_vec(obs_mode="state")
+    env.reset(seed=0)
+    before = env.call("get_state")
+    with pytest.raises(ValueError, match=message):
+        env.reset(**arguments)
+    for old, new in zip(before, env.call("get_state"), strict=True):
+        assert np.array_equal(old["physics"], new["physics"]) and old["rng"] == new["rng"]
+    env.step(np.zeros((2, 7)))
+
+
+def test_an_impossible_reset_leaves_the_processes_alive(make_vec):
+    env = make_vec(obs_mode="state")
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(np.zeros((2, 7)))
+    recorded = {"start": np.zeros(3), "goal": np.zeros(3)}
+    with pytest.raises(ValueError, match="simulator state") as caught:
+        env.reset(options={"recorded": recorded})
+    assert "environment 0" in caught.value.__notes__[0]
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(np.zeros((2, 7)))
+    env.reset(seed=0)
+    env.step(np.zeros((2, 7)))
+
+
+def test_the_ignored_action_may_be_anything(make_vec):
+    env = make_vec(obs_mode="state", max_episode_steps=1)
+    env.reset(seed=0)
+    *_, truncated, _ = env.step(np.zeros((2, 7)))
+    assert truncated.all()
+    env.step(np.full((2, 7), np.nan))
 
 
 def test_a_worker_error_is_raised_here_and_ends_all(make_vec):
     env = make_vec(obs_mode="state")
     env.reset(seed=0)
-    action = np.zeros((2, 7), np.float32)
-    action[1, 0] = np.nan
-    with pytest.raises(ValueError, match="finite") as caught:
-        env.step(action)
-    assert "environment 1" in caught.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="no renderer") as caught:
+        env.call("frame")
+    assert "environment 0" in caught.value.__notes__[0]
     assert not multiprocessing.active_children()
     with pytest.raises(gym.error.ClosedEnvironmentError):
         env.step(np.zeros((2, 7), np.float32))
-
-
-def test_unknown_options_are_named(make_vec):
-    env = make_vec(obs_mode="state")
-    with pytest.raises(ValueError, match="colour"):
-        env.reset(options={"colour": "red"})
 
 
 def test_a_killed_process_is_an_error_not_a_hang(make_vec):

@@ -209,6 +209,14 @@ def test_a_refused_reset_changes_nothing_a_failed_one_ends_the_episode(make):
         env.step(np.zeros(7))
 
 
+def test_an_episode_follows_a_first_reset_that_was_refused(make):
+    env = make("FrankaReach-v0", obs_mode="state")
+    with pytest.raises(ValueError, match="colour"):
+        env.reset(options={"colour": 1})
+    env.reset(seed=0)
+    env.step(np.zeros(7))
+
+
 def test_recorded_states_that_no_robot_is_in_are_refused(make):
     env = make("FrankaReach-v0", obs_mode="state").unwrapped
     env.reset(seed=0)
