@@ -38,7 +38,7 @@ def file_digest(path: Path) -> str:
     Raises:
         CheckpointError: When a zip archive, as `torch.save` writes them, is damaged.
     """
-    return remembered(path, "file", lambda: _checked_digest(path))
+    return remembered(path, "file", lambda: checked_digest(path))
 
 
 def remembered(path: Path, kind: str, compute: Callable[[], str]) -> str:
@@ -49,17 +49,24 @@ def remembered(path: Path, kind: str, compute: Callable[[], str]) -> str:
         kind: What the digest is over, as there may be several of a file.
         compute: Reads the file.
     """
-    state = path.stat()
-    if state.st_size <= SMALL_BYTES:
+    key, stamp = _state(path, kind)
+    if stamp[0] <= SMALL_BYTES:
         return compute()
-    key, stamp = f"{kind} {path.resolve()}", [state.st_size, state.st_mtime_ns]
     known = _read().get(key)
     if known is not None and known[:2] == stamp:
         return known[2]
     digest = compute()
-    if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
-        _remember(key, [*stamp, digest])
+    if time.time_ns() - stamp[1] > _SETTLED_NS:
+        remember(path, kind, digest)
     return digest
+
+
+def remember(path: Path, kind: str, digest: str) -> None:
+    """Keep the digest of a file as it is now; those of files that are gone are dropped."""
+    key, stamp = _state(path, kind)
+    content = {k: v for k, v in _read().items() if Path(k.partition(" ")[2]).is_file()}
+    with suppress(OSError), atomic_write(cache_folder() / MEMORY_FILE) as temporary:
+        temporary.write_text(json.dumps(content | {key: [*stamp, digest]}, indent=1) + "\n")
 
 
 def chunks(file: BinaryIO, length: int) -> Iterator[bytes]:
@@ -69,8 +76,12 @@ def chunks(file: BinaryIO, length: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _checked_digest(path: Path) -> str:
-    """Hash a file in one pass, and compare the checksums of a zip archive's members on the way."""
+def checked_digest(path: Path) -> str:
+    """Hash a file in one pass, and compare the checksums of a zip archive's members on the way.
+
+    Raises:
+        CheckpointError: When one is wrong.
+    """
     total = hashlib.sha256()
     with path.open("rb") as file:
         members = _members(file, path) if file.read(4) == ZIP_START else []
@@ -114,6 +125,12 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
     )
 
 
+def _state(path: Path, kind: str) -> tuple[str, list]:
+    """Return under which key a digest is kept, and size and time of change of the file."""
+    state = path.stat()
+    return f"{kind} {path.resolve()}", [state.st_size, state.st_mtime_ns]
+
+
 def _read() -> dict[str, list]:
     """Return what is remembered; nothing when it cannot be read, as it can be computed again."""
     try:
@@ -124,10 +141,3 @@ def _read() -> dict[str, list]:
         }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _remember(key: str, value: list) -> None:
-    """Keep a digest, and drop those of files that are gone."""
-    content = {k: v for k, v in _read().items() if Path(k.partition(" ")[2]).is_file()}
-    with suppress(OSError), atomic_write(cache_folder() / MEMORY_FILE) as temporary:
-        temporary.write_text(json.dumps(content | {key: value}, indent=1) + "\n")

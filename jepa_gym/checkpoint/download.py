@@ -1,113 +1,52 @@
-"""Published files by name: where they are, how large, and a download that can be interrupted.
+"""Downloads of published files that can be interrupted, and are checked before they are used.
 
     jepa-gym download                    # the names
     jepa-gym download vjepa2-ac-vitg
 
-Files go to the folder in JEPA_GYM_CACHE, else $XDG_CACHE_HOME/jepa_gym, else ~/.cache/jepa_gym. No
-publisher states a checksum, and only some state a size. So the first download (or a file put there
-by hand) is checked against the size if it is known, else the server's; its SHA-256 is then written
-beside it as NAME.sha256 and every later use verifies it.
+This is our own code because the libraries lack what it needs: pooch does not continue interrupted
+files of 12 GB and follows redirects away from https, huggingface_hub reads from its own hub only.
+
+No publisher states a checksum, and only some state a size. So a file must be what `torch.save`
+writes, have the size that is known or the server tells, and fit the checksums inside it; its
+SHA-256 is then written beside it as NAME.sha256, for later uses (see `digests` about large files).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
+import json
+import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import IO, Any
 
 from filelock import FileLock
 from tqdm import tqdm
 
 from jepa_gym import __version__
+from jepa_gym.checkpoint.digests import (
+    CHUNK,
+    ZIP_START,
+    checked_digest,
+    chunks,
+    file_digest,
+    remember,
+)
+from jepa_gym.checkpoint.errors import CheckpointError, DownloadError
+from jepa_gym.checkpoint.registry import REGISTRY, Published
+from jepa_gym.commands import guarded
+from jepa_gym.files import CACHE_VARIABLE, atomic_write, cache_folder
+from jepa_gym.names import did_you_mean
 
-CACHE_VARIABLE = "JEPA_GYM_CACHE"
-_META = "https://dl.fbaipublicfiles.com/vjepa2/"
-_JEPA_WMS = "https://huggingface.co/facebook/jepa-wms/resolve/main/"
-_CHUNK = 1 << 20
 _TIMEOUT_S = 30
 _TRIES = 4
 _PAUSE_S = 1.0
-
-
-class DownloadError(OSError):
-    """A file that could not be got or is not what was published; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published file.
-
-    Attributes:
-        url: Where it is; the last part is the file's name.
-        holds: What is in it.
-        size: Bytes, None where nobody states them.
-        about_gb: The rough size where only that is known, 1e9 bytes.
-        sha256: None where nobody states it, which at present is everywhere.
-        encoder: The name of the file with the encoder, if this one has none.
-    """
-
-    url: str
-    holds: str
-    size: int | None = None
-    about_gb: float | None = None
-    sha256: str | None = None
-    encoder: str | None = None
-
-    @property
-    def file_name(self) -> str:
-        """The name of the file in the cache."""
-        return self.url.rpartition("/")[2]
-
-
-_PRETRAINED = "{}: encoder, its moving average, masked predictor, optimiser"
-_PROBE = "attentive probe of {}"
-REGISTRY: dict[str, Published] = {
-    "vjepa2-vitl": Published(f"{_META}vitl.pt", _PRETRAINED.format("ViT-L, 256 px")),
-    "vjepa2-vith": Published(f"{_META}vith.pt", _PRETRAINED.format("ViT-H, 256 px")),
-    "vjepa2-vitg": Published(f"{_META}vitg.pt", _PRETRAINED.format("ViT-g, 256 px"), about_gb=16.5),
-    "vjepa2-vitg-384": Published(f"{_META}vitg-384.pt", _PRETRAINED.format("ViT-g, 384 px")),
-    "vjepa2-ac-vitg": Published(
-        f"{_META}vjepa2-ac-vitg.pt",
-        "V-JEPA 2-AC: encoder ViT-g, action-conditioned predictor, optimiser",
-        about_gb=11.76,
-    ),
-    "jepa-wms-vjepa2-ac-oss": Published(
-        f"{_JEPA_WMS}vjepa2_ac_oss.pth.tar",
-        "the weights of vjepa2-ac-vitg without optimiser",
-        size=5_269_870_323,
-    ),
-    "jepa-wms-vjepa2-ac-droid": Published(
-        f"{_JEPA_WMS}vjepa2_ac_droid.pth.tar",
-        "V-JEPA 2-AC trained anew with the corrected loss: predictor, optimiser",
-        size=3_662_844_455,
-        encoder="vjepa2-vitg",
-    ),
-} | {
-    f"vjepa2-{name}": Published(f"{_META}evals/{name}.pt", _PROBE.format(name))
-    for name in (
-        "ssv2-vitl-16x2x3",
-        "diving48-vitl-256",
-        "ek100-vitl-256",
-        "ssv2-vitg-384-64x2x3",
-        "diving48-vitg-384-32x4x3",
-        "ek100-vitg-384",
-    )
-}
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded files; it need not exist."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "jepa_gym"
+_NOTE_EVERY = 64 * CHUNK
 
 
 def fetch(name: str, local_files_only: bool = False) -> Path:
@@ -121,10 +60,13 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
 
     Raises:
         ValueError: When the name is unknown.
-        DownloadError: When the file cannot be got, or its size or checksum is wrong.
+        DownloadError: When the file cannot be got, or is not what was published.
     """
     if name not in REGISTRY:
-        raise ValueError(f"no published file is called {name!r}; the names are {list(REGISTRY)}")
+        raise ValueError(
+            f"no published file is called {name!r}.{did_you_mean(name, REGISTRY)} The names are "
+            f"{', '.join(REGISTRY)}"
+        )
     entry, folder = REGISTRY[name], cache_folder()
     path = folder / entry.file_name
     if local_files_only and not path.is_file():
@@ -137,116 +79,213 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
         if path.is_file():
             _verify(entry, path)
         else:
-            _download(entry, path)
+            _Download(entry, path).run()
     return path
 
 
-def _download(entry: Published, path: Path) -> None:
-    """Download to NAME.part, continuing what was interrupted; rename it when it is verified."""
-    part = path.with_name(f"{path.name}.part")
-    for left in reversed(range(_TRIES)):
-        before = part.stat().st_size if part.is_file() else 0
-        try:
-            total = _continue(entry, part)
-            break
-        except urllib.error.HTTPError as error:
-            raise DownloadError(_advice(entry, path, f"the server answers {error}")) from error
-        except (OSError, HTTPException) as error:
-            grown = part.is_file() and part.stat().st_size > before
-            if not left or not grown:
-                raise DownloadError(_advice(entry, path, str(error) or repr(error))) from error
-            time.sleep(_PAUSE_S)
-    expected = {"bytes": total if entry.size is None else entry.size, "SHA-256": entry.sha256}
-    got = {"bytes": part.stat().st_size, "SHA-256": _sha256(part)}
-    for what, value in expected.items():
-        if value is not None and got[what] != value:
-            _remove(part)
-            raise DownloadError(
-                f"{entry.url} gave a file of {what} {got[what]} instead of {value}; it was "
-                "removed. Try again; if that stays so, its publisher changed the file"
-            )
-    _write_digest(path, got["SHA-256"])
-    os.replace(part, path)
-    _remove(part)
-
-
-def _remove(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _etag_file(part).unlink(missing_ok=True)
-
-
-def _continue(entry: Published, part: Path) -> int | None:
-    """Get what is missing of a file; return its full size if the server tells.
-
-    Raises:
-        OSError: When the connection breaks, or ends early. What arrived is kept.
-    """
-    done = part.stat().st_size if part.is_file() else 0
-    etag = _etag_file(part).read_text() if _etag_file(part).is_file() else ""
-    headers = {"User-Agent": f"jepa-gym/{__version__}", "Accept-Encoding": "identity"}
-    if done and etag:  # the server sends everything if the file is another one by now
-        headers |= {"Range": f"bytes={done}-", "If-Range": etag}
+def _verify(entry: Published, path: Path) -> None:
+    """Check size and digest; note the digest of a file that was put there by hand."""
+    note, size = _digest_file(path), path.stat().st_size
+    expected = entry.sha256
+    if expected is None and note.is_file():
+        expected = note.read_text(errors="replace").partition(" ")[0]
     try:
-        response = _open(entry.url, headers)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing after the end: complete, or longer than the file
-            raise
-        total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-        if total == str(done):
-            return done
-        _remove(part)
-        raise ConnectionError(f"{part} did not match the file and was removed") from error
-    with response:
-        if response.status != 206:
-            done = 0
-        new_etag = response.headers.get("ETag") or ""
-        _etag_file(part).write_text("" if new_etag.startswith("W/") else new_etag)
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
-        received = _save(response, part, done, total, entry.file_name)
-    if total is not None and received < total:
-        raise ConnectionError(f"the connection ended at {received} of {total} bytes")
-    return total
+        digest = file_digest(path)
+        if entry.size is not None and size != entry.size:
+            raise CheckpointError(f"{path} has {size} bytes instead of {entry.size}")
+        if expected is not None and digest != expected:
+            raise CheckpointError(
+                f"{path} has the SHA-256 {digest} instead of {expected}: it was damaged or "
+                "exchanged"
+            )
+    except CheckpointError as error:
+        raise DownloadError(
+            f"{error}. Delete it (and {note.name}, if you exchanged it) and download it again"
+        ) from None
+    if expected is None:
+        _write_digest(path, digest)
 
 
-def _save(response: HTTPResponse, part: Path, done: int, total: int | None, name: str) -> int:
-    with (
-        part.open("ab" if done else "wb") as file,
-        tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=name) as progress,
-    ):
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            progress.update(len(chunk))
-        return file.tell()
+class _Download:
+    """One download: NAME.part grows, NAME.part.json says how far it is known to be right."""
+
+    def __init__(self, entry: Published, path: Path) -> None:
+        self.entry, self.path = entry, path
+        self.part = path.with_name(f"{path.name}.part")
+        self.note = path.with_name(f"{path.name}.part.json")
+        self.hash = hashlib.sha256()
+
+    def run(self) -> None:
+        """Continue what was interrupted; rename the part when it is verified."""
+        for left in reversed(range(_TRIES)):
+            before = self.part.stat().st_size if self.part.is_file() else 0
+            try:
+                total = self._continue()
+                break
+            except DownloadError:
+                raise
+            except urllib.error.HTTPError as error:
+                raise self._failed(f"the server answers {error}") from None
+            except (OSError, HTTPException) as error:
+                grown = self.part.is_file() and self.part.stat().st_size > before
+                if not left or not grown:
+                    raise self._failed(str(error) or repr(error)) from None
+                time.sleep(_PAUSE_S)
+        self._finish(total)
+
+    def _finish(self, total: int | None) -> None:
+        """Check the complete part and let it appear under its name."""
+        entry = self.entry
+        expected = {"bytes": total if entry.size is None else entry.size, "SHA-256": entry.sha256}
+        try:
+            got = {"bytes": self.part.stat().st_size, "SHA-256": checked_digest(self.part)}
+            for what, value in expected.items():
+                if value is not None and got[what] != value:
+                    raise CheckpointError(f"it has {what} {got[what]} instead of {value}")
+        except CheckpointError as error:
+            self._remove()
+            raise DownloadError(
+                f"{entry.url} gave a wrong file: {error}. It was removed. Try again; if that stays "
+                "so, its publisher changed the file"
+            ) from None
+        _write_digest(self.path, got["SHA-256"])
+        self.part.replace(self.path)
+        remember(self.path, "file", got["SHA-256"])
+        self._remove()
+
+    def _continue(self) -> int | None:
+        """Get what is missing of the file; return its full size if the server tells.
+
+        Raises:
+            DownloadError: When the answer is not the file.
+            OSError: When the connection breaks, or ends early. What arrived is kept.
+        """
+        done, etag = self._resumable()
+        headers = {"User-Agent": f"jepa-gym/{__version__}", "Accept-Encoding": "identity"}
+        if done:  # the server sends everything if the file is another one by now
+            headers |= {"Range": f"bytes={done}-", "If-Range": etag}
+        try:
+            response = _open(self.entry.url, headers)
+        except urllib.error.HTTPError as error:
+            if error.code != 416:  # nothing after the end: complete, or longer than the file
+                raise
+            total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+            if total == str(done):
+                return done
+            self._remove()
+            raise ConnectionError(f"{self.part} did not match the file and was removed") from None
+        with response:
+            if response.status != 206:
+                done, self.hash = 0, hashlib.sha256()
+            length = response.headers.get("Content-Length")
+            total = done + int(length) if length else None
+            self._check_answer(done, total)
+            received = self._save(response, done, total)
+        if total is not None and received < total:
+            raise ConnectionError(f"the connection ended at {received} of {total} bytes")
+        return total
+
+    def _resumable(self) -> tuple[int, str]:
+        """Cut the part to what is known to be right of it; return its bytes and the ETag."""
+        self.hash = hashlib.sha256()
+        try:
+            note = json.loads(self.note.read_text())
+            done, etag = int(note["bytes"]), str(note["etag"])
+            with self.part.open("r+b") as file:
+                for chunk in chunks(file, done):
+                    self.hash.update(chunk)
+                if etag and file.tell() == done and self.hash.hexdigest() == note["sha256"]:
+                    file.truncate(done)
+                    return done, etag
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there is none, or it is damaged: all is got again
+        self._remove()
+        self.hash = hashlib.sha256()
+        return 0, ""
+
+    def _check_answer(self, done: int, total: int | None) -> None:
+        """Refuse a file of another size, or one that the disk has no room for, before it comes."""
+        if None not in (total, self.entry.size) and total != self.entry.size:
+            self._remove()
+            raise DownloadError(
+                f"{self.entry.url} offers {total} bytes instead of {self.entry.size}; its "
+                "publisher changed the file, or this network answers in its place"
+            )
+        free = shutil.disk_usage(self.part.parent).free
+        if total is not None and total - done > free:
+            raise self._failed(f"{(total - done) / 1e9:.1f} GB are missing, {free / 1e9:.1f} free")
+
+    def _save(self, response: HTTPResponse, done: int, total: int | None) -> int:
+        """Write what comes; return the size of the part."""
+        etag = response.headers.get("ETag") or ""
+        etag = "" if etag.startswith("W/") else etag
+        noted, chunk = done, response.read(CHUNK)
+        if not done and not chunk.startswith(ZIP_START[: len(chunk)]):
+            kind = response.headers.get("Content-Type", "of an unknown kind")
+            raise DownloadError(
+                f"{self.entry.url} gave no file of weights, but something {kind} that begins with "
+                f"{chunk[:15]!r}; does this network ask for a login first?"
+            )
+        with (
+            self.part.open("ab" if done else "wb") as file,
+            tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=self.path.name) as bar,
+        ):
+            try:
+                while chunk:
+                    file.write(chunk)
+                    self.hash.update(chunk)
+                    done += len(chunk)
+                    bar.update(len(chunk))
+                    if done - noted >= _NOTE_EVERY:
+                        file.flush()
+                        self._write_note(done, etag)
+                        noted = done
+                    chunk = response.read(CHUNK)
+            finally:
+                file.flush()
+                self._write_note(done, etag)
+        return done
+
+    def _write_note(self, done: int, etag: str) -> None:
+        with atomic_write(self.note) as temporary:
+            note = {"bytes": done, "etag": etag, "sha256": self.hash.hexdigest()}
+            temporary.write_text(json.dumps(note))
+
+    def _remove(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def _failed(self, reason: str) -> DownloadError:
+        return DownloadError(
+            f"cannot download {self.entry.url}: {reason}. Call again to continue where it stopped. "
+            f"Without network, download it elsewhere and put it at {self.path}; {CACHE_VARIABLE} "
+            "sets the folder"
+        )
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Return the next request; DownloadError when it would not be encrypted."""
+        if req.type == "https" and not newurl.lower().startswith("https:"):
+            raise DownloadError(
+                f"{req.full_url} redirects to {newurl}, which is not encrypted: refused"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
     request = urllib.request.Request(url, headers=headers)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-
-
-def _etag_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.etag")
-
-
-def _verify(entry: Published, path: Path) -> None:
-    """Check size and checksum; write the checksum beside a file that was put there by hand."""
-    size, digest_file = path.stat().st_size, _digest_file(path)
-    if entry.size is not None and size != entry.size:
-        raise DownloadError(
-            f"{path} has {size} bytes instead of {entry.size}; delete it and download it again"
-        )
-    expected = entry.sha256
-    if expected is None and digest_file.is_file():
-        expected = digest_file.read_text().split()[0]
-    digest = _sha256(path)
-    if expected is None:
-        _write_digest(path, digest)
-    elif digest != expected:
-        raise DownloadError(
-            f"{path} has the SHA-256 {digest} instead of {expected}: it was damaged or exchanged. "
-            f"Delete it (and {digest_file.name}, if you exchanged it) and download it again"
-        )
+    return urllib.request.build_opener(_NoDowngrade).open(request, timeout=_TIMEOUT_S)
 
 
 def _digest_file(path: Path) -> Path:
@@ -254,21 +293,8 @@ def _digest_file(path: Path) -> Path:
 
 
 def _write_digest(path: Path, digest: str) -> None:
-    temporary = path.with_name(f".{path.name}.sha256.tmp")
-    temporary.write_text(f"{digest}  {path.name}\n")
-    os.replace(temporary, _digest_file(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _advice(entry: Published, path: Path, reason: str) -> str:
-    return (
-        f"cannot download {entry.url}: {reason}. Call again to continue where it stopped. Without "
-        f"network, download it elsewhere and put it at {path}; {CACHE_VARIABLE} sets the folder"
-    )
+    with atomic_write(_digest_file(path)) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n")
 
 
 def listing() -> str:
@@ -283,26 +309,18 @@ def listing() -> str:
     return "\n".join([*rows, "", f"Downloads go to {cache_folder()} ({CACHE_VARIABLE} sets it)."])
 
 
-def download(name: str | None = None, /) -> int:
+def download(name: str | None = None, /) -> None:
     """Download published weights, or list their names if none is given.
 
     Args:
         name: A name of the list.
     """
-    if name is None:
-        print(listing())
-        return 0
-    try:
-        print(fetch(name))
-    except (ValueError, DownloadError) as error:
-        print(f"jepa-gym download: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(listing() if name is None else fetch(name))
 
 
 def main() -> int:
     """Run `jepa-gym download`."""
     import tyro
 
-    command: Callable[..., int] = download
-    return tyro.cli(command)
+    command: Callable[..., Any] = download
+    return guarded(lambda: tyro.cli(command))

@@ -22,29 +22,9 @@ from jepa_gym.files import atomic_write
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
-SHIPPED = ("default",)
 _METADATA = {"format", "config", DIGEST_KEY}
 _EARLIER_NAME = ("encoder.spread.", "encoder.output_norm.")
 """Beginning of names of tensors in files of earlier versions, and today."""
-
-
-def resolve(source: str | Path) -> Path:
-    """Return the folder of a checkpoint.
-
-    Args:
-        source: ``default`` for the shipped one, or a folder.
-
-    Raises:
-        FileNotFoundError: When there is no such folder.
-    """
-    shipped = str(source) in SHIPPED
-    folder = Path(__file__).parents[1] / "assets" / str(source) if shipped else Path(source)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no checkpoint folder at {folder}; give one of {SHIPPED} or a folder that holds "
-            f"{CONFIG_FILE} and {SAFETENSORS_FILE}"
-        )
-    return folder
 
 
 def write(

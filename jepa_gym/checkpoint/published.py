@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from jepa_gym.checkpoint import hf_keys as hf_names
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import fill
-from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, hugging_face_config, infer
+from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, infer
+from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import Weights, open_weights
 from jepa_gym.models import (
     ActionConditionedPredictor,
+    AnticipationHead,
     AttentiveClassifier,
     MaskedPredictor,
     VideoTransformer,
@@ -37,6 +39,7 @@ from jepa_gym.models import (
 ENCODER_PARTS = ("target_encoder", "ema_encoder", "encoder")
 """In the order of preference: the published evaluations use the moving average."""
 _SINGLE = (*ENCODER_PARTS, "predictor")
+_PROBES = ("attentive_classifier", "anticipation_head")
 _WRAPPERS = ("module", "backbone")
 _UNUSED = ("pos_embed", "predictor_pos_embed")
 # A bare state dict is recognised by one of its names.
@@ -51,11 +54,13 @@ def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, A
     """Build a published module and load its weights.
 
     Args:
-        kind: `encoder`, `masked_predictor`, `ac_predictor` or `attentive_classifier`.
+        kind: `encoder`, `masked_predictor`, `ac_predictor`, `attentive_classifier` or
+            `anticipation_head`.
         state_dict: Published names, with `module.` and `backbone.` or without. Copied.
         config: The arguments of the published class: embed_dim, depth, num_heads; where they apply
             img_size, patch_size, tubelet_size, mlp_ratio, predictor_embed_dim, num_mask_tokens,
-            use_extrinsics, action_embed_dim, num_classes. Three of ours: `rope`, `v2` by default,
+            use_extrinsics, action_embed_dim, num_classes, or the numbers of verbs, nouns and
+            actions. Three of ours: `rope`, `v2` by default,
             `interleaved` for weights with the corrected embedding; `v2_1`, whether an encoder is
             V-JEPA 2.1's, with modality vectors and inner norms (no weights of it were seen here);
             `use_states`, false for jepa-wms' retrained predictor.
@@ -63,7 +68,8 @@ def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, A
     Returns:
         The module, in eval mode, float32. Call them by `encoder(video, token_ids=None)`,
         `masked_predictor(context, context_ids, target_ids, mask_index)`,
-        `ac_predictor(latents, actions, states, extrinsics=None)`, `classifier(tokens)`.
+        `ac_predictor(latents, actions, states, extrinsics=None)`, `classifier(tokens)`,
+        `head(tokens)`.
 
     Raises:
         ValueError: When `kind` is unknown or the configuration lacks a key.
@@ -78,7 +84,7 @@ def load(path: str | Path, kind: str, part: str | None = None, **config: Any) ->
     """Read one module from a file, with no more memory than its weights need.
 
     Args:
-        path: A file or folder as for `read_weights`.
+        path: A file, folder or name as for `read_weights`.
         kind: As for `load_published`.
         part: Which part of the file; by default the first of `ENCODER_PARTS` it has, or the
             predictor or the only classifier.
@@ -92,10 +98,10 @@ def load(path: str | Path, kind: str, part: str | None = None, **config: Any) ->
     Raises:
         As `read_weights` and `load_published`.
     """
-    weights = open_weights(path)
+    weights = open_weights(locate(path))
     tensors, part = _read(weights, part or _default_part(weights, kind))
     config = {"rope": DEFAULT_ROPE.get(part, "v2")} | config
-    config = infer(kind, tensors, Path(path), config)
+    config = infer(kind, tensors, weights.path, config)
     return _built(kind, tensors, config, f"`{part}` of {path}")
 
 
@@ -103,7 +109,8 @@ def read_weights(path: str | Path, part: str) -> dict[str, Tensor]:
     """Read one part of a file of weights.
 
     Args:
-        path: A `.pt` or `.safetensors` file, or a folder of Hugging Face or of ours.
+        path: A `.pt` or `.safetensors` file, a folder of Hugging Face or of ours, or a name as
+            `sources.locate` takes them, such as `vjepa2-vitl` or `hf:OWNER/NAME`.
         part: `encoder`, `target_encoder`, `ema_encoder`, `predictor`, `classifier` (the only one)
             or `classifiers.N`.
 
@@ -114,20 +121,12 @@ def read_weights(path: str | Path, part: str) -> dict[str, Tensor]:
         FileNotFoundError: When the file or one of its shards is missing.
         CheckpointError: When the file cannot be read or has no such part.
     """
-    return read_part(open_weights(path), part)
+    return read_part(open_weights(locate(path)), part)
 
 
 def read_part(weights: Weights, part: str) -> dict[str, Tensor]:
     """Do as `read_weights` with a file that is open already."""
     return _read(weights, part)[0]
-
-
-def is_hugging_face(folder: Path) -> bool:
-    """Say whether the config.json of a folder is that of a V-JEPA 2 of transformers."""
-    try:
-        return hugging_face_config(folder) != {}
-    except CheckpointError:  # whose configuration it should be cannot be told
-        return False
 
 
 def is_jepa_wms(weights: Weights) -> bool:
@@ -185,7 +184,7 @@ def _default_part(weights: Weights, kind: str) -> str:
     if kind == "encoder":
         parts = parts_of(weights)
         return next((part for part in ENCODER_PARTS if part in parts), "encoder")
-    return "classifier" if kind == "attentive_classifier" else "predictor"
+    return "classifier" if kind in _PROBES else "predictor"
 
 
 def _cleaned(names: list[str], where: Any) -> dict[str, str]:
@@ -279,9 +278,21 @@ def _attentive_classifier(config: dict[str, Any]) -> nn.Module:
     )
 
 
+def _anticipation_head(config: dict[str, Any]) -> nn.Module:
+    classes = (config[name] for name in ("verbs", "nouns", "actions"))
+    return AnticipationHead(
+        config["embed_dim"],
+        config["num_heads"],
+        *classes,
+        config["depth"],
+        mlp_ratio=config.get("mlp_ratio", 4.0),
+    )
+
+
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "encoder": _encoder,
     "masked_predictor": _masked_predictor,
     "ac_predictor": _ac_predictor,
     "attentive_classifier": _attentive_classifier,
+    "anticipation_head": _anticipation_head,
 }

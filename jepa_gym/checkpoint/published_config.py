@@ -23,6 +23,7 @@ _HEAD_WIDTHS = {1280: 80}
 _HEAD_WIDTH = 64
 _MASKED_HEAD_WIDTH = 32
 _CLASSIFIER_HEADS = 16
+_ANTICIPATED = ("verb", "noun", "action")
 # Our key of a configuration: the key in config.json of transformers.
 _HF_KEYS: dict[str, dict[str, str]] = {
     "encoder": {"num_heads": "num_attention_heads", "img_size": "crop_size"},
@@ -143,12 +144,19 @@ def _ac_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attentive_classifier(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
-    classes, width = shapes("linear.weight")
+    return {"num_classes": shapes("linear.weight")[0]} | _pooler(shapes, known)
+
+
+def _anticipation_head(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
+    heads = {f"{name}s": shapes(f"{name}_classifier.weight")[0] for name in _ANTICIPATED}
+    return heads | _pooler(shapes, known)
+
+
+def _pooler(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     return {
-        "embed_dim": width,
+        "embed_dim": shapes("pooler.query_tokens")[-1],
         "depth": shapes.count("pooler.blocks.") + 1,  # the last block is the cross-attention
         "num_heads": known.get("num_heads", _CLASSIFIER_HEADS),
-        "num_classes": classes,
         "mlp_ratio": shapes.mlp_ratio("pooler.cross_attention_block"),
     }
 
@@ -158,6 +166,7 @@ _INFER = {
     "masked_predictor": _masked_predictor,
     "ac_predictor": _ac_predictor,
     "attentive_classifier": _attentive_classifier,
+    "anticipation_head": _anticipation_head,
 }
 
 
@@ -167,7 +176,9 @@ def hugging_face_config(path: Path) -> dict[str, Any]:
     if not file.is_file() or not (path.is_dir() or path.suffix == ".safetensors"):
         return {}
     try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged ({error}); download it again") from error
-    return config if config.get("model_type") == "vjepa2" else {}
+        config = json.loads(file.read_bytes())
+        return config if config.get("model_type") == "vjepa2" else {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file} cannot be used: {error}; restore it from where the folder is from"
+        ) from None

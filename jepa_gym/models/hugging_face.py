@@ -17,24 +17,23 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from jepa_gym.checkpoint.digests import file_digest
 from jepa_gym.checkpoint.errors import CheckpointError
-from jepa_gym.checkpoint.weights import INDEX_FILE, open_weights, weight_files
+from jepa_gym.checkpoint.sources import HUB, hub_folder, optional_package
+from jepa_gym.checkpoint.weights import open_weights, weight_files
 from jepa_gym.config import EncoderConfig
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-PREFIX = "hf:"
 FAMILIES = ("vjepa2", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Model types of transformers that are understood."""
 CHECKPOINT_FOLDER = "encoder"
 CONFIG_FILE = "config.json"
 PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
-_INSTALL = 'pip install "jepa-gym[hub]"'
 
 
 class HuggingFaceEncoder(nn.Module):
@@ -61,7 +60,7 @@ class HuggingFaceEncoder(nn.Module):
             ValueError: When it cannot encode such frames.
         """
         super().__init__()
-        folder = find_source(config.name, config.revision) if folder is None else folder
+        folder = hub_folder(config.name, config.revision) if folder is None else folder
         found = digest(folder)
         if found != config.digest:
             raise CheckpointError(
@@ -105,7 +104,7 @@ class HuggingFaceEncoder(nn.Module):
 
 def is_source(source: str | Path) -> bool:
     """Say whether an encoder is named as `hf:NAME_OR_FOLDER`."""
-    return str(source).startswith(PREFIX)
+    return str(source).startswith(HUB)
 
 
 def encoder_config(
@@ -126,12 +125,10 @@ def encoder_config(
         ValueError: When it is no encoder of a known family.
     """
     if not is_source(source):
-        raise ValueError(
-            f"an encoder of Hugging Face is named {PREFIX}NAME_OR_FOLDER, got {source!r}"
-        )
-    name = source.removeprefix(PREFIX)
+        raise ValueError(f"an encoder of Hugging Face is named {HUB}NAME_OR_FOLDER, got {source!r}")
+    name = source.removeprefix(HUB)
     local = Path(name).is_dir()
-    folder = find_source(name, revision, local_files_only)
+    folder = hub_folder(name, revision, local_files_only)
     files = digest(folder)
     settings = _settings(folder)
     width = settings.hidden_size
@@ -161,45 +158,13 @@ def checkpoint_encoder(
         local_files_only: Never download.
 
     Raises:
-        As `find_source`.
+        As `hub_folder`.
     """
     if config.kind != "hf":
         return None
     if checkpoint is not None and (checkpoint / CHECKPOINT_FOLDER).is_dir():
         return checkpoint / CHECKPOINT_FOLDER
-    return find_source(config.name, config.revision, local_files_only)
-
-
-def find_source(name: str, revision: str = "", local_files_only: bool = False) -> Path:
-    """Return the folder of an encoder, downloading it when it is not there yet.
-
-    Args:
-        name: A folder, or a name on the Hugging Face hub.
-        revision: Branch, tag or commit; not for folders.
-        local_files_only: Never download.
-
-    Raises:
-        ImportError: When huggingface_hub is needed and not installed.
-        FileNotFoundError: When there is no such folder or name, or it cannot be reached.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    hub = _extra("huggingface_hub")
-    wanted = [CONFIG_FILE, *PREPROCESSING_FILES, "model*.safetensors", INDEX_FILE]
-    try:
-        folder = hub.snapshot_download(
-            name,
-            revision=revision or None,
-            allow_patterns=wanted,
-            local_files_only=local_files_only,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileNotFoundError(
-            f"the encoder {name!r} is no folder here, and the Hugging Face hub did not give it "
-            f"({error}). Give {PREFIX}FOLDER, or {PREFIX}OWNER/NAME and a network or a cache that "
-            f"holds it; for a checkpoint, copy the encoder to its subfolder `{CHECKPOINT_FOLDER}`"
-        ) from error
-    return Path(folder)
+    return hub_folder(config.name, config.revision, local_files_only)
 
 
 def digest(folder: Path) -> str:
@@ -219,14 +184,21 @@ def digest(folder: Path) -> str:
     files = [path for path in settings if path.is_file()] + weight_files(folder)
     total = hashlib.sha256()
     for path in sorted(files):
-        with path.open("rb") as file:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+        total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
     return total.hexdigest()
 
 
 def _settings(folder: Path) -> Any:
     """Return transformers' configuration of a known family."""
-    settings = _extra("transformers").AutoConfig.from_pretrained(folder, local_files_only=True)
+    transformers = optional_package("transformers")
+    try:
+        settings = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # a damaged file makes transformers raise anything
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} cannot be used: {' '.join(str(error).split())[:300]}"
+        ) from None
     if settings.model_type not in FAMILIES:
         raise ValueError(
             f"the model in {folder} is of type {settings.model_type!r}; encoders may be of the "
@@ -259,10 +231,11 @@ def _load(folder: Path, settings: Any, grid: tuple[int, int]) -> nn.Module:
             )
         changes["crop_size"] = columns * settings.patch_size
     with torch.device("cpu"):
-        network, report = _extra("transformers").AutoModel.from_pretrained(
+        network, report = optional_package("transformers").AutoModel.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             **changes,
@@ -276,14 +249,3 @@ def _load(folder: Path, settings: Any, grid: tuple[int, int]) -> nn.Module:
             f"{', '.join(missing[:10])}; copy or download them again"
         )
     return network.eval().requires_grad_(False)
-
-
-def _extra(name: str) -> ModuleType:
-    """Import a package of the extra `hub`."""
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise ImportError(
-            f"encoders named {PREFIX}... need the package {name}, which is not installed: "
-            f"{_INSTALL}"
-        ) from error

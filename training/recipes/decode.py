@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 from jepa_gym.checkpoint.decoder import encoder_hash, write_decoder
-from jepa_gym.checkpoint.folder import SHIPPED
+from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.data.dataset import Dataset

@@ -18,10 +18,11 @@ import transformers
 from jepa_gym.agents.mpc import MPCAgent
 from jepa_gym.agents.planners.cem import CEMConfig
 from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.sources import hub_folder
 from jepa_gym.checkpoint.start_frames import write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import VideoTransformer
-from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config, find_source
+from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
 from jepa_gym.world_model import WorldModel
@@ -297,12 +298,13 @@ def test_hub_names_are_read_from_the_cache(source, tmp_path, monkeypatch):
     assert (config.name, config.revision) == ("owner/name", commit)
     assert config.digest == encoder_config(f"hf:{folder}").digest
     with pytest.raises(FileNotFoundError, match="did not give it"):
-        find_source("owner/other", local_files_only=True)
+        hub_folder("owner/other", local_files_only=True)
     # and all of it, loading a checkpoint included, under the hub's own switch
     code = (
-        "from jepa_gym.models.hugging_face import HuggingFaceEncoder, find_source, encoder_config\n"
+        "from jepa_gym.checkpoint.sources import hub_folder\n"
+        "from jepa_gym.models.hugging_face import HuggingFaceEncoder, encoder_config\n"
         "encoder = HuggingFaceEncoder(encoder_config('hf:owner/name'), (28, 28))\n"
-        "try:\n  find_source('owner/other')\nexcept FileNotFoundError as error:\n  print(error)"
+        "try:\n  hub_folder('owner/other')\nexcept FileNotFoundError as error:\n  print(error)"
     )
     environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", code]
