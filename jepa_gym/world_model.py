@@ -102,17 +102,18 @@ class WorldModel(nn.Module):
         Args:
             source: ``default`` for the checkpoint shipped with the package; a folder of
                 `save_pretrained` or of `export.world_model`; a file of V-JEPA 2-AC, the original or
-                that of jepa-wms; or a name of `hub.REGISTRY`, which is downloaded.
+                that of jepa-wms; or what is downloaded: a name that `jepa-gym download` lists, or
+                ``hf:OWNER/NAME`` on the Hugging Face hub.
             device: Where to put it.
             encoder: The file, or its name, with the encoder of a published predictor, if `source`
-                has none. By default the one that `hub.REGISTRY` names.
+                has none. By default the one that belongs to a published name.
             local_files_only: Whether to fail rather than download.
 
         Raises:
             FileNotFoundError: When the folder or one of its files is missing, or a named
                 Hugging Face encoder.
             CheckpointError: When a file is truncated or belongs to another architecture.
-            jepa_gym.checkpoint.download.DownloadError: When a download fails.
+            jepa_gym.checkpoint.errors.DownloadError: When a download fails.
         """
         found = pretrained.read(source, encoder, local_files_only)
         encoder_folder = checkpoint_encoder(found.config.encoder, found.folder, local_files_only)

@@ -62,8 +62,10 @@ def remembered(path: Path, kind: str, compute: Callable[[], str]) -> str:
 
 
 def remember(path: Path, kind: str, digest: str) -> None:
-    """Keep the digest of a file as it is now; those of files that are gone are dropped."""
+    """Keep the digest of a large file as it is now, and drop those of files that are gone."""
     key, stamp = _state(path, kind)
+    if stamp[0] <= SMALL_BYTES:
+        return
     content = {k: v for k, v in _read().items() if Path(k.partition(" ")[2]).is_file()}
     with suppress(OSError), atomic_write(cache_folder() / MEMORY_FILE) as temporary:
         temporary.write_text(json.dumps(content | {key: [*stamp, digest]}, indent=1) + "\n")

@@ -20,8 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from email.message import Message
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
 
@@ -272,7 +271,7 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         fp: IO[bytes],
         code: int,
         msg: str,
-        headers: Message,
+        headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
         """Return the next request; DownloadError when it would not be encrypted."""
@@ -301,9 +300,8 @@ def listing() -> str:
     """Return the registered names as a table."""
     rows = []
     for name, entry in REGISTRY.items():
-        size = "size unknown"
-        if entry.size is not None or entry.about_gb is not None:
-            size = f"{entry.about_gb or entry.size / 1e9:.1f} GB"
+        gigabytes = entry.about_gb if entry.size is None else entry.size / 1e9
+        size = "size unknown" if gigabytes is None else f"{gigabytes:.1f} GB"
         here = " (downloaded)" if (cache_folder() / entry.file_name).is_file() else ""
         rows.append(f"{name:<32} {size:>12}  {entry.holds}{here}")
     return "\n".join([*rows, "", f"Downloads go to {cache_folder()} ({CACHE_VARIABLE} sets it)."])

@@ -143,18 +143,20 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: x.detach().cpu().contiguous() for name, x in module.state_dict().items()}
 
 
-def _sizes(module: nn.Module, blocks: nn.ModuleList) -> tuple[int, int, int, float]:
+def _sizes(blocks: nn.ModuleList, head_dim: int) -> tuple[int, int, int, float]:
     """Return width, depth, heads and MLP ratio."""
-    hidden, width = blocks[0].mlp.fc1.weight.shape
-    return width, len(blocks), width // module.head_dim, exact_ratio(hidden, width)
+    hidden, width = blocks[0].get_parameter("mlp.fc1.weight").shape
+    return width, len(blocks), width // head_dim, exact_ratio(hidden, width)
 
 
 def _hf_config(encoder: VideoTransformer, predictor: MaskedPredictor) -> dict[str, Any]:
     rows, columns = predictor.grid
     if rows != columns:
         raise ValueError(f"transformers' V-JEPA 2 has square pictures only, got {rows}x{columns}")
-    width, depth, heads, ratio = _sizes(encoder, encoder.blocks)
-    pred_width, pred_depth, pred_heads, pred_ratio = _sizes(predictor, predictor.predictor_blocks)
+    width, depth, heads, ratio = _sizes(encoder.blocks, encoder.head_dim)
+    pred_width, pred_depth, pred_heads, pred_ratio = _sizes(
+        predictor.predictor_blocks, predictor.head_dim
+    )
     return {
         "model_type": "vjepa2",
         "architectures": ["VJEPA2Model"],

@@ -279,11 +279,12 @@ def _attentive_classifier(config: dict[str, Any]) -> nn.Module:
 
 
 def _anticipation_head(config: dict[str, Any]) -> nn.Module:
-    classes = (config[name] for name in ("verbs", "nouns", "actions"))
     return AnticipationHead(
         config["embed_dim"],
         config["num_heads"],
-        *classes,
+        config["verbs"],
+        config["nouns"],
+        config["actions"],
         config["depth"],
         mlp_ratio=config.get("mlp_ratio", 4.0),
     )

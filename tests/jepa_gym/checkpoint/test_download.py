@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
+import json
 import os
 import threading
+import urllib.error
+import urllib.request
+import urllib.response
 from dataclasses import replace
+from email.message import Message
 
 import pytest
+import torch
 
+from jepa_gym import files
+from jepa_gym.checkpoint import digests, published
 from jepa_gym.checkpoint import download as hub
-from jepa_gym.checkpoint.download import DownloadError, Published
+from jepa_gym.checkpoint.errors import DownloadError
+from jepa_gym.checkpoint.registry import Published
 from jepa_gym.world_model import WorldModel
 
-CONTENT = bytes(range(256)) * 2000
+
+def saved(seed):
+    """What torch.save writes, 512 kB."""
+    buffer = io.BytesIO()
+    generator = torch.Generator().manual_seed(seed)
+    torch.save({"encoder": {"weight": torch.rand(128_000, generator=generator)}}, buffer)
+    return buffer.getvalue()
+
+
+CONTENT, OTHER = saved(0), saved(1)
+SIZE = len(CONTENT)
 NAME = "test-model"
 
 
@@ -39,7 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
                 return
         self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(content) - first))
+        if "no_length" not in faults:
+            self.send_header("Content-Length", str(len(content) - first))
         self.send_header("ETag", etag)
         self.end_headers()
         end = faults.pop("stop_at", [len(content)])
@@ -59,7 +80,7 @@ def server(monkeypatch, tmp_path):
     thread.start()
     entry = Published(f"http://127.0.0.1:{instance.server_port}/model.pt", "a test")
     monkeypatch.setitem(hub.REGISTRY, NAME, entry)
-    monkeypatch.setenv(hub.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(hub, "_PAUSE_S", 0.0)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
@@ -96,7 +117,7 @@ def test_interrupted_downloads_continue(server):
 def test_next_call_continues(server, monkeypatch):
     monkeypatch.setattr(hub, "_TRIES", 1)
     server.faults["stop_at"] = [1000]
-    with pytest.raises(DownloadError, match=r"ended at 1000 of 512000 bytes.*Call again"):
+    with pytest.raises(DownloadError, match=rf"ended at 1000 of {SIZE} bytes.*Call again"):
         hub.fetch(NAME)
     assert not (hub.cache_folder() / "model.pt").exists()
     assert hub.fetch(NAME).read_bytes() == CONTENT
@@ -122,16 +143,23 @@ def test_changed_file_starts_again(server, monkeypatch):
     server.faults["stop_at"] = [1000]
     with pytest.raises(DownloadError):
         hub.fetch(NAME)
-    server.faults |= {"etag": '"two"', "content": CONTENT[::-1]}
-    assert hub.fetch(NAME).read_bytes() == CONTENT[::-1]
+    server.faults |= {"etag": '"two"', "content": OTHER}
+    assert hub.fetch(NAME).read_bytes() == OTHER
+
+
+def leave_part(content, known=None):
+    """Leave a part as an interrupted download does, of which a beginning is known to be right."""
+    known = content if known is None else known
+    note = {"bytes": len(known), "etag": '"one"', "sha256": hashlib.sha256(known).hexdigest()}
+    folder = hub.cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.pt.part").write_bytes(content)
+    (folder / "model.pt.part.json").write_text(json.dumps(note))
 
 
 @pytest.mark.parametrize("extra", [b"", b"more"])
 def test_part_that_is_complete_or_too_long(server, extra):
-    folder = hub.cache_folder()
-    folder.mkdir(parents=True)
-    (folder / "model.pt.part").write_bytes(CONTENT + extra)
-    (folder / "model.pt.part.etag").write_text('"one"')
+    leave_part(CONTENT + extra)
     if extra:
         with pytest.raises(DownloadError, match="did not match"):
             hub.fetch(NAME)
@@ -139,21 +167,24 @@ def test_part_that_is_complete_or_too_long(server, extra):
 
 
 def test_wrong_size(server, monkeypatch):
-    change(monkeypatch, size=len(CONTENT) + 1)
-    with pytest.raises(DownloadError, match="of bytes 512000 instead of 512001"):
+    change(monkeypatch, size=SIZE + 1)
+    with pytest.raises(DownloadError, match=f"offers {SIZE} bytes instead of {SIZE + 1}"):
+        hub.fetch(NAME)
+    server.faults["no_length"] = True
+    with pytest.raises(DownloadError, match=f"has bytes {SIZE} instead of {SIZE + 1}"):
         hub.fetch(NAME)
     assert not list(hub.cache_folder().glob("model.pt*"))
 
 
 def test_wrong_checksum(server, monkeypatch):
     change(monkeypatch, sha256="0" * 64)
-    with pytest.raises(DownloadError, match=r"of SHA-256 \w{64} instead of 000"):
+    with pytest.raises(DownloadError, match=r"has SHA-256 \w{64} instead of 000"):
         hub.fetch(NAME)
     assert not list(hub.cache_folder().glob("model.pt*"))
     change(monkeypatch, sha256=hashlib.sha256(CONTENT).hexdigest())
     path = hub.fetch(NAME)
     path.with_name("model.pt.sha256").unlink()
-    path.write_bytes(CONTENT[::-1])
+    path.write_bytes(OTHER)
     with pytest.raises(DownloadError, match="damaged or exchanged"):
         hub.fetch(NAME)
 
@@ -161,8 +192,11 @@ def test_wrong_checksum(server, monkeypatch):
 def test_damage_is_noticed_at_the_next_use(server):
     path = hub.fetch(NAME)
     content = bytearray(CONTENT)
-    content[1234] ^= 1
+    content[123_456] ^= 1
     path.write_bytes(content)
+    with pytest.raises(DownloadError, match=r"checksum of .* is wrong.*Delete it"):
+        hub.fetch(NAME, local_files_only=True)
+    path.write_bytes(OTHER)
     with pytest.raises(DownloadError, match="damaged or exchanged"):
         hub.fetch(NAME, local_files_only=True)
 
@@ -198,8 +232,8 @@ def test_two_at_once_download_once(server):
 
 
 def test_registry():
-    with pytest.raises(ValueError, match=r"no published file is called 'vit'.*vjepa2-vitl"):
-        hub.fetch("vit")
+    with pytest.raises(ValueError, match=r"called 'vjepa2-vit-l'\. Did you mean `vjepa2-vitl`"):
+        hub.fetch("vjepa2-vit-l")
     for entry in hub.REGISTRY.values():
         assert entry.url.startswith("https://") and entry.holds
         assert entry.encoder is None or entry.encoder in hub.REGISTRY
@@ -208,9 +242,9 @@ def test_registry():
 
 
 def test_cache_folder(monkeypatch):
-    monkeypatch.setenv(hub.CACHE_VARIABLE, "/somewhere")
+    monkeypatch.setenv(files.CACHE_VARIABLE, "/somewhere")
     assert str(hub.cache_folder()) == "/somewhere"
-    monkeypatch.delenv(hub.CACHE_VARIABLE)
+    monkeypatch.delenv(files.CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert str(hub.cache_folder()) == "/cache/jepa_gym"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -229,4 +263,105 @@ def test_command(server, capsys, monkeypatch):
     assert "(downloaded)" in hub.listing()
     monkeypatch.setattr("sys.argv", ["jepa-gym download", "vit"])
     assert hub.main() == 1
-    assert "no published file is called 'vit'" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert (
+        printed.startswith("error: no published file is called 'vit'") and "\n" not in printed[:-1]
+    )
+
+
+def test_a_login_page_is_not_taken_for_the_file(server):
+    server.faults |= {"content": b"<!DOCTYPE html><title>Log in</title>", "no_length": True}
+    with pytest.raises(DownloadError, match=r"gave no file of weights.*DOCTYPE.*login"):
+        hub.fetch(NAME)
+    assert not list(hub.cache_folder().glob("model.pt*"))
+    server.faults.clear()
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("where", [10, 999])
+def test_a_damaged_part_is_not_continued(server, where):
+    damaged = bytearray(CONTENT[:1000])
+    damaged[where] ^= 1
+    leave_part(bytes(damaged), CONTENT[:1000])
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert server.requests == [None]
+
+
+def test_what_a_killed_download_wrote_after_its_last_note_is_got_again(server):
+    leave_part(CONTENT[:900] + b"half a block of zeros", CONTENT[:900])
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert server.requests == ["bytes=900-"]
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"bytes": 10}'])
+def test_a_part_without_a_note_starts_again(server, note):
+    leave_part(CONTENT[:1000])
+    (hub.cache_folder() / "model.pt.part.json").write_text(note)
+    assert hub.fetch(NAME).read_bytes() == CONTENT
+    assert server.requests == [None]
+
+
+def test_a_file_with_a_wrong_checksum_inside_is_not_kept(server):
+    content = bytearray(CONTENT)
+    content[123_456] ^= 1
+    server.faults["content"] = bytes(content)
+    with pytest.raises(DownloadError, match=r"wrong file: .*checksum of .*weight|data/0 is wrong"):
+        hub.fetch(NAME)
+    assert not list(hub.cache_folder().glob("model.pt*"))
+
+
+def test_the_disk_has_room_or_nothing_is_lost(server, monkeypatch):
+    leave_part(CONTENT[:1000])
+    usage = files.shutil.disk_usage("/")
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage._replace(free=2000))
+    with pytest.raises(DownloadError, match=r"0\.0 GB are missing"):
+        hub.fetch(NAME)
+    assert (hub.cache_folder() / "model.pt.part").read_bytes() == CONTENT[:1000]
+
+
+class Redirecting(urllib.request.BaseHandler):
+    """Answers https with a redirect, and plain http with a file."""
+
+    handler_order = 100
+
+    def __init__(self, target):
+        self.target = target
+
+    def https_open(self, request):
+        headers = Message()
+        headers["Location"] = self.target
+        answer = urllib.response.addinfourl(io.BytesIO(), headers, request.full_url, 302)
+        answer.msg = "Found"
+        return answer
+
+    def http_open(self, request):
+        return urllib.response.addinfourl(io.BytesIO(CONTENT), Message(), request.full_url, 200)
+
+
+@pytest.mark.parametrize("target", ["http://example.org/model.pt", "ftp://example.org/model.pt"])
+def test_redirects_never_leave_https(target, monkeypatch):
+    build = urllib.request.build_opener
+    monkeypatch.setattr(
+        urllib.request, "build_opener", lambda *handlers: build(Redirecting(target), *handlers)
+    )
+    with pytest.raises(DownloadError, match="not encrypted"):
+        hub._open("https://example.org/model.pt", {})
+
+
+def test_large_files_are_read_once(server, monkeypatch):
+    """Neither the next use nor the next process reads a large file that has not changed."""
+    monkeypatch.setattr(digests, "SMALL_BYTES", 1000)
+    path = hub.fetch(NAME)
+    reads = []
+    checked = digests.checked_digest
+    monkeypatch.setattr(digests, "checked_digest", lambda path: reads.append(path) or checked(path))
+    assert hub.fetch(NAME) == path
+    weights = published.read_weights(path, "encoder")["weight"]
+    assert reads == [] and len(weights) == 128_000
+    os.utime(path, ns=(0, 10**18))
+    hub.fetch(NAME)
+    hub.fetch(NAME)
+    assert reads == [path]
+    (hub.cache_folder() / digests.MEMORY_FILE).write_text("damaged")
+    hub.fetch(NAME)
+    assert reads == [path, path]

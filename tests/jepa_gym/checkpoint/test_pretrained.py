@@ -186,7 +186,7 @@ def test_a_masked_predictor_is_no_world_model(tmp_path, encoder):
     export.official(tmp_path / "vitl.pt", encoder, masked)
     with pytest.raises(CheckpointError, match=r"masked predictor of pre-training.*post-train"):
         WorldModel.from_pretrained(tmp_path / "vitl.pt")
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint folder at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"there is no model 'nowhere'"):
         WorldModel.from_pretrained("nowhere")
 
 
