@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import traceback
+import urllib.error
 import zipfile
 
 import pytest
@@ -11,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from jepa_gym.checkpoint import hf_keys as hf_names
-from jepa_gym.checkpoint import published
-from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint import download, published
+from jepa_gym.checkpoint.errors import CheckpointError, DownloadError
 from jepa_gym.checkpoint.published_config import exact_ratio
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import (
+    AnticipationHead,
     ActionConditionedPredictor,
     MaskedPredictor,
     VideoTransformer,
@@ -214,6 +217,44 @@ def test_bare_state_dicts_and_safetensors(tmp_path, encoder, conditioned):
     assert same(published.load(bare, "ac_predictor"), conditioned)
     save_file(prefixed(encoder, "target_encoder.module."), tmp_path / "one.safetensors")
     assert same(published.load(tmp_path / "one.safetensors", "encoder"), encoder)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_probe_of_anticipation(tmp_path, prefix):
+    """The probes of EPIC-KITCHENS-100 have three queries and three heads."""
+    head = seeded(AnticipationHead(WIDTH, 16, 7, 9, 20))
+    torch.save({"classifiers": [prefixed(head, prefix)], "epoch": 2}, tmp_path / "ek100.pt")
+    loaded = published.load(tmp_path / "ek100.pt", "anticipation_head")
+    assert same(loaded, head)
+    tokens = torch.randn(1, 5, WIDTH)
+    assert loaded(tokens)["action"].shape == (1, 20)
+    with pytest.raises(CheckpointError, match=r"`linear\.weight` is missing"):
+        published.load(tmp_path / "ek100.pt", "attentive_classifier")
+
+
+def test_names_of_published_files(tmp_path, monkeypatch, official):
+    path, average = official
+    monkeypatch.setenv("JEPA_GYM_CACHE", str(path.parent))
+    assert same(published.load("vjepa2-vitl", "encoder"), average)
+    assert "norm.weight" in published.read_weights("vjepa2-vitl", "encoder")
+    for load in (published.load, WorldModel.from_pretrained):
+        with pytest.raises(FileNotFoundError, match=r"Did you mean `vjepa2-vitl`\?"):
+            load("vjepa2-vitll", "encoder")
+
+
+def test_offline_errors_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("JEPA_GYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "_open", refuse)
+    for local_files_only in (True, False):
+        with pytest.raises(DownloadError) as caught:
+            WorldModel.from_pretrained("vjepa2-ac-vitg", local_files_only=local_files_only)
+        shown = traceback.format_exception(caught.value)
+        assert sum(line.startswith("Traceback") for line in shown) == 1
+        assert "\n" not in str(caught.value) and str(tmp_path / "vjepa2-ac-vitg.pt") in shown[-1]
+
+
+def refuse(*arguments):
+    raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
 
 
 def test_our_own_checkpoint(checkpoint, model):
