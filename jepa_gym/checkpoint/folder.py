@@ -2,8 +2,8 @@
 
 Start frames and a decoder may stand beside them, see `start_frames` and `decoder`.
 
-The configuration is also kept inside the weights file, so that a folder with mixed-up files is
-noticed.
+The weights file holds the configuration, too. So a folder with mixed-up files is noticed, and one
+without config.json, as a save that was killed leaves it, can be read.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def write(
         card: What the model card tells.
     """
     text = json.dumps(config.to_dict(), indent=2) + "\n"
+    (folder / CONFIG_FILE).unlink(missing_ok=True)  # that of other weights
     write_safetensors(folder / SAFETENSORS_FILE, tensors, {"config": text})
     with atomic_write(folder / CONFIG_FILE) as temporary:
         temporary.write_text(text)
@@ -53,25 +54,23 @@ def read(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
         FileNotFoundError: When a file is missing.
         CheckpointError: When one is damaged or they do not belong together.
     """
-    for name in (CONFIG_FILE, SAFETENSORS_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"checkpoint {folder} has no {name}; give 'default' for the shipped model, or a "
-                f"folder with {CONFIG_FILE} and {SAFETENSORS_FILE} as `save_pretrained` writes it"
-            )
-    config = read_config(folder)
+    _require(folder, SAFETENSORS_FILE)
     weights = open_weights(folder / SAFETENSORS_FILE)
+    own = weights.metadata.get("config")
+    if own is None or (folder / CONFIG_FILE).is_file():
+        config = read_config(folder)
+    else:
+        config = _parsed(own, weights.path)
     unknown = sorted(weights.metadata.keys() - _METADATA)
     if unknown:
         raise CheckpointError(
             f"{weights.path} is damaged, or written by another version of jepa-gym: its metadata "
             f"have the unknown keys {unknown}; copy or download it again"
         )
-    if "config" in weights.metadata and _parsed(weights.metadata["config"], weights.path) != config:
+    if own is not None and _parsed(own, weights.path) != config:
         raise CheckpointError(
             f"{SAFETENSORS_FILE} and {CONFIG_FILE} in {folder} belong to different models; "
-            f"restore both from the same save. {SAFETENSORS_FILE} holds its own configuration, as "
-            "`config` in its metadata"
+            f"restore both from the same save, or delete {CONFIG_FILE}: the weights hold their own"
         )
     tensors = weights.copy(weights.sizes)
     return config, {name.replace(*_EARLIER_NAME): x for name, x in tensors.items()}
@@ -84,7 +83,16 @@ def read_config(folder: Path) -> WorldModelConfig:
         FileNotFoundError: When there is none.
         CheckpointError: When it is damaged or none of ours.
     """
+    _require(folder, CONFIG_FILE)
     return _parsed((folder / CONFIG_FILE).read_bytes(), folder / CONFIG_FILE)
+
+
+def _require(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"checkpoint {folder} has no {name}; give 'default' for the shipped model, or a "
+            f"folder with {CONFIG_FILE} and {SAFETENSORS_FILE} as `save_pretrained` writes it"
+        )
 
 
 def _parsed(text: str | bytes, path: Path) -> WorldModelConfig:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,34 @@ def test_mixed_up_configuration(checkpoint):
         WorldModel.from_pretrained(checkpoint)
     path.write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json cannot be used"):
+        WorldModel.from_pretrained(checkpoint)
+
+
+def test_a_save_that_was_killed_can_be_read(model, checkpoint, monkeypatch):
+    """Whichever file came last, the weights come with their own configuration."""
+    before = WorldModel.from_pretrained(checkpoint)
+    other = WorldModel(replace(model.config, train_frames=9))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        raise Killed
+
+    for name, expected in (("write_safetensors", before), ("atomic_write", other)):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(f"jepa_gym.checkpoint.folder.{name}", kill)
+            other.save_pretrained(checkpoint, {})
+        loaded = WorldModel.from_pretrained(checkpoint)
+        assert loaded.config == expected.config
+        assert torch.equal(loaded.encoder.norm.weight, expected.encoder.norm.weight)
+
+
+def test_a_folder_without_any_configuration(checkpoint):
+    path = checkpoint / "model.safetensors"
+    save_file(load_file(path), path)
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
         WorldModel.from_pretrained(checkpoint)
 
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jepa_gym.checkpoint import hf_keys as hf_names
 from jepa_gym.checkpoint import download, published
+from jepa_gym.checkpoint import hf_keys as hf_names
 from jepa_gym.checkpoint.errors import CheckpointError, DownloadError
 from jepa_gym.checkpoint.published_config import exact_ratio
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import (
-    AnticipationHead,
     ActionConditionedPredictor,
+    AnticipationHead,
     MaskedPredictor,
     VideoTransformer,
     VideoTransformer21,

@@ -18,7 +18,10 @@ from jepa_gym.world_model import WorldModel
 COUNT = """
 import json, sys
 opened = []
-sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+def hook(event, arguments):
+    if event == "open":
+        opened.append(str(arguments[0]))
+sys.addaudithook(hook)
 import safetensors, torch
 from jepa_gym.checkpoint import safetensors_file
 from jepa_gym.world_model import WorldModel
@@ -80,7 +83,7 @@ def test_what_cannot_be_remembered_is_verified_again(large, checkpoint, monkeypa
 
 def test_equal_weights_give_equal_files(model, tmp_path):
     tensors = model.state_dict()
-    metadata = {"config": "{}", "card": "\u00e9 \" \\ \n", "encoder": "x"}
+    metadata = {"config": "{}", "card": '\u00e9 " \\ \n', "encoder": "x"}
     for number in range(8):  # the library's order of the metadata is another one every time
         write_safetensors(tmp_path / str(number), tensors, metadata)
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
