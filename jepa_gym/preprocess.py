@@ -166,8 +166,9 @@ def _weights(old: int, new: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     position = position.float()
     first = position.floor()
     share = position - first
-    weights = [(2048 * x).round().int() for x in (1 - share, share)]
-    return *((first.long() + i).clamp(0, old - 1) for i in (0, 1)), *weights
+    before, after = ((2048 * x).round().int() for x in (1 - share, share))
+    first = first.long()
+    return first.clamp(0, old - 1), (first + 1).clamp(0, old - 1), before, after
 
 
 def _check_shape(frames: Tensor) -> None:

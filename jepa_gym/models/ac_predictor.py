@@ -119,8 +119,8 @@ class ActionConditionedPredictor(nn.Module):
             queries, keys, values = block.attn.tokens(block.norm1(x), rope)
             blocks.append(BlockCache((keys.contiguous(), values.contiguous())))
             if len(blocks) < len(self.predictor_blocks):  # nobody reads the last block's output
-                heads = (y.transpose(1, 2) for y in (queries, keys, values))
-                x = x + block.attn.proj(attention(*heads, mask))
+                queries, keys, values = (y.transpose(1, 2) for y in (queries, keys, values))
+                x = x + block.attn.proj(attention(queries, keys, values, mask))
                 x = x + block.mlp(block.norm2(x))
         return KVCache(frames, tuple(blocks))
 

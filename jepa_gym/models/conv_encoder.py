@@ -77,7 +77,8 @@ class ConvEncoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=4), nn.GELU()]
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
-        self.stem = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
+        self.stem = nn.Sequential(*layers[:-1])
+        self.stem.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.blocks = Blocks(config.depth, config.embed_dim, config.num_heads, config.mlp_ratio)
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
         self.proj = nn.Linear(config.embed_dim, config.latent_dim)

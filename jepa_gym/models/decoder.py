@@ -26,6 +26,8 @@ DARKEST = 0.02
 class FrameDecoder(nn.Module):
     """Transformer blocks on the grid of tokens, then convolutions that double the resolution."""
 
+    background: Tensor
+
     def __init__(
         self,
         grid: tuple[int, int],
@@ -73,17 +75,19 @@ class FrameDecoder(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2), nn.GELU()]
-        layers.append(nn.Conv2d(widths[-1], 3, 3, padding=1))
-        self.stages = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        last = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.stages = nn.Sequential(*layers, last)
+        self.stages.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         # Not trained: Adam moves every pixel alike, often seen or not, which shows as speckles.
         self.register_buffer("background", torch.zeros(rows * patch_size, columns * patch_size, 3))
         init_transformer(self, self.blocks)
         nn.init.trunc_normal_(self.places, std=0.02)
-        for layer in layers:
+        for layer in self.stages:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-        nn.init.zeros_(layers[-1].weight)  # begins with the background
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.zeros_(last.weight)  # begins with the background
 
     @torch.no_grad()
     def set_background(self, picture: Tensor) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.models.rope import Rotation, grid_rotation, select
+from jepa_gym.models.rope import Rotation, grid_rotation, part
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 
@@ -96,7 +96,7 @@ class VideoTransformer(nn.Module):
         rope = self._rotation(frames, (rows, columns), x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)
-            rope = select(rope, token_ids)
+            rope = part(rope, token_ids)
         outputs = []
         for number, block in zip(range(wanted[-1] + 1), self.blocks, strict=False):
             x = block(x, rope)

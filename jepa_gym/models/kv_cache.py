@@ -8,17 +8,18 @@ That is exact: a softmax over both parts weighs them by their sums of exponentia
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from jepa_gym.models.rope import Rotation
+from jepa_gym.models.rope import Rotation, part
 from jepa_gym.models.transformer import Block, attention
 
 KeyValues = tuple[Tensor, Tensor]
 """Keys and values, each (rows, tokens, heads, head_dim)."""
 
-_WITH_SUMS = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_WITH_SUMS: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 """The attention behind PyTorch's own on the CPU, which also returns the log-sum-exp."""
 
 
@@ -35,7 +36,8 @@ class GrowingKeyValues:
         tokens = new[0].shape[1]
         self._buffers, self._length, self._filled = new, tokens, [tokens]
         if following and not torch.is_grad_enabled():
-            self._buffers = tuple(_with_room(x, following) for x in new)
+            keys, values = (_with_room(x, following) for x in new)
+            self._buffers = keys, values
 
     @property
     def pair(self) -> KeyValues:
@@ -54,9 +56,14 @@ class GrowingKeyValues:
             self._filled[0] = end
             grown._buffers, grown._filled = self._buffers, self._filled
         else:
-            grown._buffers = tuple(torch.cat(x, 1) for x in zip(self.pair, new, strict=True))
+            grown._buffers = _joined(self.pair, new)
             grown._filled = [end]
         return grown
+
+
+def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
+    """Return keys and values one after the other."""
+    return torch.cat([first[0], second[0]], 1), torch.cat([first[1], second[1]], 1)
 
 
 def _with_room(x: Tensor, tokens: int) -> Tensor:
@@ -73,11 +80,6 @@ class BlockCache:
     """Of B groups of candidates; None before the first frame."""
     own: GrowingKeyValues | None = None
     """Of the B * S candidates; None before the first decoded frame."""
-
-    def add(self, new: KeyValues, following: int | None) -> BlockCache:
-        """Return this with a frame of every candidate; see `GrowingKeyValues` for `following`."""
-        own = GrowingKeyValues(new, following) if self.own is None else self.own.add(new)
-        return BlockCache(self.shared, own)
 
     def rows(self, rows: slice) -> BlockCache:
         """Return what some of the groups share; only before the first decoded frame."""
@@ -110,26 +112,27 @@ def splits(x: Tensor) -> bool:
     return _WITH_SUMS is not None and x.is_cpu and not torch.is_grad_enabled()
 
 
-def attend(queries: Tensor, seen: BlockCache) -> Tensor:
-    """Attend to all of `seen`, and join the heads.
+def attend(queries: Tensor, shared: KeyValues | None, own: KeyValues) -> Tensor:
+    """Attend to a shared and an own part, and join the heads.
 
     Args:
         queries: (B * S, tokens, heads, head_dim).
-        seen: Of B groups and B * S candidates.
+        shared: Of B groups of candidates.
+        own: Of B * S candidates.
 
     Returns:
         (B * S, tokens, heads * head_dim).
     """
-    own = seen.own.pair
     if not splits(queries):
-        if seen.shared is not None:
-            samples = len(queries) // len(seen.shared[0])
-            shared = (x.repeat_interleave(samples, 0) for x in seen.shared)
-            own = [torch.cat(parts, 1) for parts in zip(shared, own, strict=True)]
-        return attention(*(x.transpose(1, 2) for x in (queries, *own)))
+        if shared is not None:
+            samples = len(queries) // len(shared[0])
+            keys, values = (x.repeat_interleave(samples, 0) for x in shared)
+            own = _joined((keys, values), own)
+        queries, keys, values = (x.transpose(1, 2) for x in (queries, *own))
+        return attention(queries, keys, values)
     out, log_sum = _part(queries, own)
-    if seen.shared is not None:
-        other, other_sum = _part(queries, seen.shared)
+    if shared is not None:
+        other, other_sum = _part(queries, shared)
         out = torch.lerp(out, other, torch.sigmoid(other_sum - log_sum)[..., None])
     return out.flatten(2).to(queries.dtype)
 
@@ -163,9 +166,11 @@ def decode_block(
         The output (B * S, tokens - skip, embed_dim), and what the next frame sees.
     """
     queries, keys, values = block.attn.tokens(block.norm1(x), rope)
-    seen = seen.add((keys, values), following)
-    x = x[:, skip:] + block.attn.proj(attend(queries[:, skip:], seen))
-    return x + block.mlp(block.norm2(x)), seen
+    new = keys, values
+    own = GrowingKeyValues(new, following) if seen.own is None else seen.own.add(new)
+    attended = attend(queries[:, skip:], seen.shared, own.pair)
+    x = x[:, skip:] + block.attn.proj(attended)
+    return x + block.mlp(block.norm2(x)), BlockCache(seen.shared, own)
 
 
 def decode_first_block(
@@ -193,11 +198,9 @@ def decode_first_block(
         The output (B * S, tokens, embed_dim), and what the next frame sees.
     """
     samples = action.shape[1]
-    at_action, at_common = ([None if x is None else x[part] for x in rope] for part in _PARTS)
-    q, k, v = block.attn.tokens(block.norm1(action), at_action)  # (B, S, heads, head_dim)
-    q_common, *common_pair = block.attn.tokens(block.norm1(common), at_common)
-    if shared is not None:
-        common_pair = [torch.cat(x, 1) for x in zip(shared, common_pair, strict=True)]
+    q, k, v = block.attn.tokens(block.norm1(action), part(rope, slice(None, 1)))  # (B, S, heads, ..)
+    q_common, *pair = block.attn.tokens(block.norm1(common), part(rope, slice(1, None)))
+    common_pair = (pair[0], pair[1]) if shared is None else _joined(shared, (pair[0], pair[1]))
     q, k, v, q_common = (x.float() for x in (q, k, v, q_common))
     known, log_sum = _part(torch.cat([q, q_common], 1), common_pair)
     scale = q.shape[-1] ** -0.5
@@ -211,8 +214,5 @@ def decode_first_block(
     x = torch.cat([action[:, :, None], common[:, None].expand(-1, samples, -1, -1)], 2)
     x = x.flatten(0, 1)
     x = x + block.attn.proj(out.flatten(0, 1).flatten(2).to(x.dtype))
-    own = GrowingKeyValues(tuple(y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v)), following)
-    return x + block.mlp(block.norm2(x)), BlockCache(tuple(common_pair), own)
-
-
-_PARTS = (slice(None, 1), slice(1, None))
+    k, v = (y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v))
+    return x + block.mlp(block.norm2(x)), BlockCache(common_pair, GrowingKeyValues((k, v), following))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ def _onednn_linear():
     return None
 
 
-_ONEDNN = _onednn_linear()
+_ONEDNN: Any = _onednn_linear()
 
 
 class Linear(nn.Linear):

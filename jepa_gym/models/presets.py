@@ -52,7 +52,8 @@ def video_transformer(name: str, rope: str = "interleaved", **changes: Any) -> V
     Raises:
         ValueError: When `name` is unknown.
     """
-    return VideoTransformer(**preset(name) | {"rope": rope} | changes)
+    sizes: dict[str, Any] = preset(name) | {"rope": rope} | changes
+    return VideoTransformer(**sizes)
 
 
 def video_transformer_2_1(name: str, **changes: Any) -> VideoTransformer21:

@@ -137,10 +137,15 @@ def _frame_rotation(
         return rotation(positions.flatten(0, 1), head_dim, kind)
 
 
-def select(by: Rotation, token_ids: Tensor) -> Rotation:
-    """Return the rotation of the tokens with the given (B, K) indices."""
+def part(by: Rotation, tokens: Tensor | slice) -> Rotation:
+    """Return the rotation of some of the tokens.
+
+    Args:
+        by: The rotation of all tokens of a grid.
+        tokens: A slice, or indices (B, K).
+    """
     first, second = by
-    return first[token_ids], None if second is None else second[token_ids]
+    return first[tokens], None if second is None else second[tokens]
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:

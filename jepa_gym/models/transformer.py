@@ -184,7 +184,8 @@ def init_transformer(module: nn.Module, blocks: Blocks | None = None) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv3d):
             nn.init.trunc_normal_(part.weight, std=INIT_STD)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
     with torch.no_grad():
         for number, block in enumerate(blocks or (), start=1):
             block.attn.proj.weight.div_(math.sqrt(2.0 * number))
