@@ -20,13 +20,14 @@ def checked_actions(
     """Return actions as float64, within their bounds.
 
     Args:
-        actions: What the user gave: (7,), or (count, 7) for several environments.
-        space: The bounds of one environment's actions, (7,).
+        actions: What the user gave: (A,), or (count, A) for several environments; A is 7, unless
+            the environment was made with fewer.
+        space: The bounds of one environment's actions, (A,).
         count: Number of environments; None for a single action.
         clip: Clip to the bounds instead of raising.
 
     Returns:
-        (7,) or (count, 7). What lies beyond a bound by rounding only is put onto it.
+        (A,) or (count, A). What lies beyond a bound by rounding only is put onto it.
 
     Raises:
         ValueError: They are no real numbers, have another shape, are not finite, or lie out of
@@ -37,9 +38,10 @@ def checked_actions(
         raise ValueError(f"`action` must be real numbers, got values of type {given.dtype}")
     shape = space.shape if count is None else (count, *space.shape)
     if given.shape != shape:
+        numbers = "dx dy dz (m), three Euler angles (rad), change of closedness; "
         raise ValueError(
-            f"`action` must have shape {shape}: dx dy dz (m), three Euler angles (rad), change of "
-            f"closedness; got shape {given.shape}"
+            f"`action` must have shape {shape}: {numbers if space.shape == (7,) else ''}"
+            f"got shape {given.shape}"
         )
     found = given.astype(np.float64)
     if not np.isfinite(found).all():

@@ -26,7 +26,7 @@ def compose(state: Tensor, action: Tensor) -> Tensor:
         (..., 7) with closedness clipped to [0, 1].
     """
     position = state[..., :3] + action[..., :3]
-    turned = matrix_from_euler(action[..., 3:6]) @ matrix_from_euler(state[..., 3:6])
+    turned = _product(matrix_from_euler(action[..., 3:6]), matrix_from_euler(state[..., 3:6]))
     gripper = (state[..., 6:] + action[..., 6:]).clamp(0.0, 1.0)
     return torch.cat([position, euler_from_matrix(turned), gripper], dim=-1)
 
@@ -38,7 +38,7 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
         start: (..., 7).
         end: (..., 7), broadcastable against `start`.
     """
-    turn = matrix_from_euler(end[..., 3:6]) @ matrix_from_euler(start[..., 3:6]).mT
+    turn = _product(matrix_from_euler(end[..., 3:6]), matrix_from_euler(start[..., 3:6]).mT)
     moved = end - start
     return torch.cat([moved[..., :3], euler_from_matrix(turn), moved[..., 6:]], dim=-1)
 
@@ -69,6 +69,12 @@ def euler_from_matrix(matrix: Tensor) -> Tensor:
     pitch = torch.atan2(-matrix[..., 2, 0], cosine)
     yaw = torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
     return torch.stack([roll, pitch, torch.where(locked, torch.zeros_like(yaw), yaw)], -1)
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply rotations in their own precision: autocast would round them to 8 bits."""
+    with torch.autocast(first.device.type, enabled=False):
+        return first @ second
 
 
 def centred(states: Tensor, mean: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections import deque
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ CPU_BYTES = 2**27
 """Memory of a chunk on the CPU. Less costs speed, more gains none (measured)."""
 GPU_BYTES = 2**32
 """Memory of a chunk on a GPU."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """A rollout spans more frames than the clips that the model was trained on."""
 
 
 def energy(latents: Tensor, goal: Tensor) -> Tensor:
@@ -57,6 +62,7 @@ class Rollout:
     Args:
         predictor: The model's predictor.
         normaliser: The model's.
+        train_frames: Frames of a training clip; rollouts over more of them warn.
         latents: (B, T, N, D) context, oldest first, layer-normed.
         states: (B, T, 7) of the context.
         past_actions: (B, T - 1, 7); the differences of `states` by default.
@@ -71,12 +77,14 @@ class Rollout:
         self,
         predictor: ActionConditionedPredictor,
         normaliser: Normaliser,
+        train_frames: int,
         latents: Tensor,
         states: Tensor,
         past_actions: Tensor | None = None,
         grad: bool = False,
     ) -> None:
         self.predictor, self.normaliser, self.grad = predictor, normaliser, grad
+        self.train_frames = train_frames
         weight = predictor.predictor_proj.weight
         self._device, self._dtype = weight.device, weight.dtype
         latents, states = self._given(latents), self._given(states)
@@ -190,6 +198,16 @@ class Rollout:
             )
         if chunk is not None and chunk < 1:
             raise ValueError(f"`chunk` must be at least 1, got {chunk}")
+        window = self._cache.frames + actions.shape[2]
+        if window > self.train_frames:
+            warnings.warn(
+                f"a rollout over {window} frames, context and horizon, is longer than the "
+                f"{self.train_frames} frames of the clips that the model was trained on: beyond "
+                "them its errors grow fast. Plan fewer steps, or roll out step by step with the "
+                "last frames as context, as JEPALatent-v0 does",
+                ExtrapolationWarning,
+                stacklevel=3,
+            )
         return actions
 
     def _given(self, x: Tensor) -> Tensor:

@@ -177,7 +177,8 @@ class WorldModel(nn.Module):
             TypeError: When the frames are not uint8.
             ValueError: When they are not of the configured size.
         """
-        frames = torch.as_tensor(frames)
+        if isinstance(frames, np.ndarray):
+            frames = torch.from_numpy(np.ascontiguousarray(frames))
         if frames.dtype != torch.uint8:
             raise TypeError(f"`frames` must be uint8 in [0, 255], got {frames.dtype}")
         parts = frames.split(chunk or max(1, len(frames)))
@@ -249,7 +250,8 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When shapes disagree.
         """
-        return Rollout(self.predictor, self.normaliser, latents, states, past_actions, grad)
+        frames = self.config.train_frames
+        return Rollout(self.predictor, self.normaliser, frames, latents, states, past_actions, grad)
 
     def rollout(
         self,
@@ -272,8 +274,8 @@ class WorldModel(nn.Module):
             chunk: Candidates imagined at a time; by default as many as `rollout.chunk_size` says.
 
         Returns:
-            (B, S, H, N, D) layer-normed latents, float32. Windows T + H - 1 beyond
-            `config.train_frames` extrapolate.
+            (B, S, H, N, D) layer-normed latents, float32. Over more than `config.train_frames`
+            frames, T + H - 1, they are extrapolation, of which an `ExtrapolationWarning` tells.
 
         Raises:
             ValueError: When shapes disagree.

@@ -8,7 +8,6 @@ all the way; the gripper closes as far as the object lets it.) It writes
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from jepa_gym.agents import make_agent
 from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS
 from jepa_gym.checkpoint.decoder import own_decoder
 from jepa_gym.files import atomic_write
-from jepa_gym.latent.episodes import ExtrapolationWarning
 from jepa_gym.latent.starts import start_options
 from jepa_gym.world_model import WorldModel
 
@@ -113,7 +111,6 @@ def sheet(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
 def main() -> None:
     """Run the command line."""
     config = tyro.cli(ImaginedConfig, description=ImaginedConfig.__doc__)
-    warnings.simplefilter("ignore", ExtrapolationWarning)  # the picture is there to show it
     picture = Image.fromarray(sheet(list(episode(config)), config.columns))
     with atomic_write(config.output) as temporary:
         picture.save(temporary, "JPEG", quality=85)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.files import atomic_write
+from jepa_gym.states import unit_problem
 
 STARTS_FILE = "start_frames.npz"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, RuntimeError)
@@ -49,8 +50,9 @@ class StartFrames:
                     f"`{name}` must be ({count}, 7) finite numbers, got shape {value.shape} "
                     f"{value.dtype}"
                 )
-        if not count:
-            raise CheckpointError("start frames must hold at least one start")
+            problem = unit_problem(value) if count else "there must be at least one start"
+            if problem is not None:
+                raise CheckpointError(f"`{name}`: {problem}")
 
     def __len__(self) -> int:
         return len(self.frames)

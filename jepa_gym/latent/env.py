@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ClosedEnvironmentError
 
 from jepa_gym.checkpoint.decoder import own_decoder
 from jepa_gym.checkpoint.start_frames import StartFrames
@@ -26,7 +27,10 @@ class JEPALatentEnv(gym.Env):
     `Box(7,)` float32 in physical units: translation (m), extrinsic-xyz rotation (rad), change of
     gripper closedness. Actions out of bounds raise, unless made with `clip_actions=True`. An action
     is the change that happens, nothing stops it: a full closing means an empty hand, a grasp closes
-    as far as the object would let it.
+    as far as the object would let it. With `action_set="xyz"` or `"xyz+gripper"` it is `Box(3,)` or
+    `Box(4,)` and the rest stays still: random moves in all seven dimensions leave the data of the
+    default model after one step (`ood` 2.7 against .6 to .8 without rotation). With
+    `rescale_actions=True` the numbers are in [-1, 1], 1 being the bound.
 
     ## Observation space
     `Dict`: `observation` (7,) the state by composition of the actions; `achieved_goal` (N, D) the
@@ -46,7 +50,9 @@ class JEPALatentEnv(gym.Env):
     (7,). `latent_starts.start_options(observation)` makes these of what a real environment shows.
 
     ## Episode end
-    Truncation after 10 steps, and by `max_ood`. It never terminates.
+    Truncation after 10 steps, and by `max_ood`. It never terminates. Errors add up: of the default
+    model, the energy between imagined and real frames is .12 after one step, .17 after four and .24
+    after ten, where real frames one step apart have .47.
 
     ## Info
     `energy`; `success` and `is_success` (energy below `success_energy`; False when that is unset);
@@ -60,13 +66,13 @@ class JEPALatentEnv(gym.Env):
 
     ## Context
     The model sees the last `context_frames` frames; their keys and values are computed anew in
-    each step, because each has another place in the window than before. The first step of more than
-    the model's `train_frames` warns, once.
+    each step, because each has another place in the window than before. A window is never longer
+    than the clips that the model was trained on (`train_frames`).
 
     ## Arguments
     * `checkpoint`: ``default``, or what `WorldModel.from_pretrained` takes; `model`: a loaded
       `WorldModel` to use instead (it brings its folder's start frames).
-    * `reward`, `clip_actions`: see above.
+    * `reward`, `clip_actions`, `action_set`, `rescale_actions`: see above.
     * `render_mode`: None or ``rgb_array``: the present frame beside the goal, framed green while
       real and red once imagined, as the `decoder` draws it (a module from latents (B, N, D) to
       pictures (B, Y, X, 3) in [0, 1]). By default that is the decoder in the checkpoint's folder
@@ -102,6 +108,8 @@ class JEPALatentEnv(gym.Env):
         dtype: str = "float32",
         device: str | None = None,
         decoder: Decoder | None = None,
+        action_set: str = "all",
+        rescale_actions: bool = False,
     ) -> None:
         check_render_mode(render_mode)
         self.model = load_model(checkpoint, model, device)
@@ -115,7 +123,10 @@ class JEPALatentEnv(gym.Env):
             max_ood=max_ood,
             context_frames=context_frames,
             dtype=dtype,
+            action_set=action_set,
+            rescale_actions=rescale_actions,
         )
+        self._closed = False
         self.render_mode, self.decoder = render_mode, decoder
         self.observation_space = self._episodes.observation_space
         self.action_space = self._episodes.action_space
@@ -133,9 +144,10 @@ class JEPALatentEnv(gym.Env):
             ValueError, TypeError: When an option is unknown, out of range, or of another shape or
                 kind than the model takes.
         """
+        self._check_open()
         super().reset(seed=seed)
         episodes = self._episodes
-        episodes.begin(_ROW, [episodes.start(0, options, self.np_random)])
+        episodes.reset(_ROW, [episodes.start(0, options, self.np_random)])
         return self._observation(), episodes.info(_ROW)[0]
 
     def step(
@@ -144,15 +156,18 @@ class JEPALatentEnv(gym.Env):
         """Imagine one step.
 
         Args:
-            action: (7,) physical units.
+            action: (7,) physical units, or as `action_set` and `rescale_actions` say.
 
         Raises:
-            ValueError: When the action has the wrong shape, is not finite, or is out of bounds.
+            ValueError: When the action has the wrong shape, is not finite, or is out of bounds;
+                nothing has happened then.
             RuntimeError: Before the first reset.
+            ClosedEnvironmentError: After `close`.
         """
+        self._check_open()
         episodes = self._episodes
-        action = episodes.checked(action, self.action_space.shape)
-        truncated = bool(episodes.advance(_ROW, action[None])[0])
+        action = episodes.physical(action)
+        truncated = bool(episodes.step(_ROW, action[None])[0])
         reward = float(episodes.rewards(_ROW)[0])
         return self._observation(), reward, False, truncated, episodes.info(_ROW)[0]
 
@@ -201,8 +216,13 @@ class JEPALatentEnv(gym.Env):
         return draw(self._episodes, [0], self.decoder)[0]
 
     def close(self) -> None:
-        """Close the environment that starts come from, if there is one."""
+        """Close the environment that starts come from, if there is one; it takes no more steps."""
+        self._closed = True
         self._episodes.source.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedEnvironmentError("This environment is closed; make a new one.")
 
     def _observation(self) -> dict[str, np.ndarray]:
         return {key: value[0] for key, value in self._episodes.observation(_ROW).items()}

@@ -6,7 +6,6 @@ C frames. One predictor imagines the next step of all that have the same number 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,14 @@ from torch import Tensor
 
 from jepa_gym import poses
 from jepa_gym.config import STATE_DIM
+from jepa_gym.latent.action_sets import ActionSet
 from jepa_gym.latent.rewards import LatentReward, RealFrames, energies
-from jepa_gym.latent.spaces import latent_spaces
+from jepa_gym.latent.spaces import observation_space
 from jepa_gym.latent.starts import NoSource, Start, make_source, read_start
 from jepa_gym.world_model import WorldModel
 
 DTYPES = ("float32", "bfloat16")
 ENCODED_AT_ONCE = 32  # bounds the memory
-
-
-class ExtrapolationWarning(UserWarning):
-    """A rollout is longer than the clips that the model was trained on."""
 
 
 def load_model(checkpoint: str | Path, model: WorldModel | None, device: str | None) -> WorldModel:
@@ -60,6 +56,8 @@ class LatentEpisodes:
         max_ood: float | None,
         context_frames: int | None,
         dtype: str,
+        action_set: str,
+        rescale_actions: bool,
     ) -> None:
         """Prepare n episodes; see `JEPALatentEnv` for the arguments.
 
@@ -88,10 +86,11 @@ class LatentEpisodes:
         self.reward = LatentReward(reward, config.success_energy)
         self.clip_actions, self.max_ood = clip_actions, max_ood
         self.context_frames, self.narrow = frames, dtype == "bfloat16"
-        self.observation_space, self.action_space = latent_spaces(config)
+        self.observation_space = observation_space(config)
+        self._actions = ActionSet(config, action_set, rescale_actions)
+        self.action_space = self._actions.space
         self.device = model.device
         self._real: RealFrames | None = None
-        self._warned = False
         tokens = (config.num_tokens, config.encoder.latent_dim)
         self._latents = torch.zeros(count, frames, *tokens, device=self.device)
         self._states = torch.zeros(count, frames, STATE_DIM, device=self.device)
@@ -117,7 +116,7 @@ class LatentEpisodes:
             return last
         return read_start(options, self.model.config, self.source, rng)
 
-    def begin(self, rows: np.ndarray, starts: Sequence[Start]) -> None:
+    def reset(self, rows: np.ndarray, starts: Sequence[Start]) -> None:
         """Start the episodes `rows` (k,) from k starts of `start`."""
         first, goals = self._encoded(starts)
         window = torch.zeros(len(rows), *self._latents.shape[1:], device=self.device)
@@ -133,8 +132,8 @@ class LatentEpisodes:
         self._arrive(rows, window, states)
         self._previous = _replaced(self._previous, rows, self._achieved[rows])
 
-    def advance(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Imagine one step of the episodes `rows` (k,) with checked actions (k, 7).
+    def step(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Imagine one step of the episodes `rows` (k,) with actions (k, 7) of `physical`.
 
         Returns:
             (k,) bool, which are to be truncated because they are out of distribution.
@@ -144,7 +143,6 @@ class LatentEpisodes:
         """
         if (self._steps[rows] < 0).any():
             raise RuntimeError("call reset() first")
-        self._warn_of_extrapolation(rows)
         moves = torch.from_numpy(actions).to(self.device)
         lengths = np.minimum(self._steps[rows] + 1, self.context_frames)
         window, states = _taken(self._latents, rows), _taken(self._states, rows)
@@ -166,28 +164,13 @@ class LatentEpisodes:
             return np.zeros(len(rows), bool)
         return self._ood[rows] > self.max_ood
 
-    def checked(self, actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return valid float32 actions.
+    def physical(self, actions: np.ndarray, count: int | None = None) -> np.ndarray:
+        """Return the actions (7,) or (count, 7) float32 that a user's mean.
 
         Raises:
-            ValueError: When the shape is not `shape`, or an action is not finite or out of bounds.
+            ValueError: When the shape is another, or an action is not finite or out of bounds.
         """
-        actions = np.asarray(actions, np.float32)
-        low, high = self.action_space.low, self.action_space.high
-        if actions.shape != shape:
-            raise ValueError(f"`action` must have shape {shape}, got {actions.shape}")
-        if not np.isfinite(actions).all():
-            raise ValueError(f"`action` must be finite, got {actions}")
-        if self.clip_actions:
-            return np.clip(actions, low, high)
-        outside = ((actions < low) | (actions > high)).any(-1)
-        if outside.any():
-            raise ValueError(
-                f"`action` must be within +-{high.tolist()}, got "
-                f"{actions[outside].tolist() if actions.ndim > 1 else actions.tolist()}; "
-                "make the environment with clip_actions=True to clip instead"
-            )
-        return actions
+        return self._actions.physical(actions, count, clip=self.clip_actions)
 
     # ---- what is seen
 
@@ -207,7 +190,7 @@ class LatentEpisodes:
         threshold = self.model.config.success_energy
         infos = []
         for row in rows:
-            start, energy = self.starts[row], self._energies[row][-1]
+            start, energy = self.start_of(row), self._energies[row][-1]
             success = threshold is not None and energy < threshold
             info = {
                 "energy": energy,
@@ -230,6 +213,13 @@ class LatentEpisodes:
         """Return the rewards (k,) float64 of the last step of `rows` (k,)."""
         info = {"previous_achieved_goal": self._previous[rows]}
         return np.asarray(self.reward(self._achieved[rows], self._goals[rows], info), np.float64)
+
+    def start_of(self, row: int) -> Start:
+        """Return the start of the running episode `row`; RuntimeError before the first reset."""
+        start = self.starts[row]
+        if start is None:
+            raise RuntimeError("call reset() first")
+        return start
 
     def steps(self, rows: np.ndarray) -> np.ndarray:
         """Return how many steps of the episodes `rows` (k,) were imagined."""
@@ -290,11 +280,7 @@ class LatentEpisodes:
         return first, torch.stack(goals)
 
     def _encode(self, frames: np.ndarray) -> Tensor:
-        parts = (
-            torch.from_numpy(np.ascontiguousarray(frames[first : first + ENCODED_AT_ONCE]))
-            for first in range(0, len(frames), ENCODED_AT_ONCE)
-        )
-        return torch.cat([self.model.encode(part[:, None])[:, 0] for part in parts])
+        return self.model.encode(frames[:, None], chunk=ENCODED_AT_ONCE)[:, 0]
 
     def _distances(self, latents: Tensor, states: Tensor) -> np.ndarray:
         """Return the scores (k,) of latents (k, N, D) and states (k, 7)."""
@@ -304,19 +290,6 @@ class LatentEpisodes:
         if self._real is None:
             self._real = RealFrames(found, self.model, self._encode)
         return self._real.score(latents, states)
-
-    def _warn_of_extrapolation(self, rows: np.ndarray) -> None:
-        trained = self.model.config.train_frames
-        if self._warned or self._steps[rows].max() < trained:
-            return
-        self._warned = True
-        warnings.warn(
-            f"this rollout is longer than the {trained} frames of the clips that the model was "
-            "trained on: from here on errors add up beyond what it was trained for; info['ood'] "
-            "tells how far the imagined frames are from real ones",
-            ExtrapolationWarning,
-            stacklevel=4,
-        )
 
 
 _STATE = ("_latents", "_states", "_goals", "_previous", "_achieved", "_steps", "_ood")

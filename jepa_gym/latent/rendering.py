@@ -37,13 +37,12 @@ def draw(
         ValueError: When the decoder gives pictures of another shape, or there is neither a picture
             of the goal nor a decoder.
     """
-    if any(episodes.starts[row] is None for row in rows):
-        raise RuntimeError("call reset() first")
     return [_picture(episodes, row, decoder) for row in rows]
 
 
 def _picture(episodes: LatentEpisodes, row: int, decoder: Decoder | None) -> np.ndarray:
-    start, goal = episodes.starts[row], episodes.starts[row].goal
+    start = episodes.start_of(row)
+    goal = start.goal
     present_latent, goal_latent, history = episodes.picture(row)
     if not start.goal_is_frame:
         if decoder is None:

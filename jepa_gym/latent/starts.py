@@ -6,6 +6,7 @@ given in `reset(options={"frame", "state", "goal"})`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.start_frames import STARTS_FILE, StartFrames, read_starts
 from jepa_gym.config import STATE_DIM, WorldModelConfig
+from jepa_gym.states import unit_problem
 
 GIVEN = ("frame", "state", "goal")
 OPTIONS = ("index", *GIVEN, "goal_state")
@@ -48,8 +50,10 @@ class Start:
 class Source(Protocol):
     """Draws the starts of episodes."""
 
-    reference: StartFrames | None
-    """The real frames against which imagined latents are held."""
+    @property
+    def reference(self) -> StartFrames | None:
+        """The real frames against which imagined latents are held."""
+        ...
 
     def draw(self, rng: np.random.Generator, index: int | None) -> Start:
         """Return a start, drawn or the one of this index."""
@@ -73,8 +77,7 @@ class FrameSource:
             ValueError: If `index` is out of range.
         """
         found = self.reference
-        if index is None:
-            index = int(rng.integers(len(found)))
+        index = int(rng.integers(len(found))) if index is None else _whole_number(index)
         if not 0 <= index < len(found):
             raise ValueError(f"`index` must be in [0, {len(found) - 1}], got {index}")
         return Start(
@@ -83,7 +86,7 @@ class FrameSource:
             found.goal_frames[index],
             found.goal_states[index].astype(np.float32),
             self.name,
-            int(index),
+            index,
         )
 
     def close(self) -> None:
@@ -286,19 +289,19 @@ def split_options(options: Mapping[str, Any] | None, count: int) -> list[dict[st
     """
     split: list[dict[str, Any]] = [{} for _ in range(count)]
     for key, value in (options or {}).items():
-        batched = False
+        values: Any = [value] * count
         if key in OPTIONS and value is not None:
-            value = np.asarray(value)
-            frames = key == "frame" or (key == "goal" and value.dtype == np.uint8)
+            array = np.asarray(value)
+            frames = key == "frame" or (key == "goal" and array.dtype == np.uint8)
             single = 0 if key == "index" else 3 if frames else 2 if key == "goal" else 1
-            batched = value.ndim == single + 1
-        if batched and len(value) != count:
+            values = array if array.ndim == single + 1 else values
+        if len(values) != count:
             raise ValueError(
                 f"option `{key}` must be for one environment or for all {count}, "
-                f"got shape {value.shape}"
+                f"got shape {values.shape}"
             )
-        for number, own in enumerate(split):
-            own[key] = value[number] if batched else value
+        for own, one in zip(split, values, strict=True):
+            own[key] = one
     return split
 
 
@@ -310,12 +313,17 @@ def _frames_of(data: Any) -> StartFrames:
         if set(data) != set(names):
             raise ValueError(f"`data` must hold the arrays {names}, got {sorted(data)}")
         return StartFrames(**{name: np.asarray(data[name]) for name in names})
+    maker = "jepa_gym.training.data.starts.dataset_starts"
     if isinstance(data, str | Path):
+        if not (Path(data) / STARTS_FILE).is_file():
+            raise FileNotFoundError(
+                f"`data` names {data}, which has no {STARTS_FILE}. If it is a folder of recorded "
+                f"episodes, choose the starts first: data={maker}({str(data)!r})"
+            )
         return read_starts(Path(data))
     raise ValueError(
-        "starts='dataset' needs `data`: a StartFrames "
-        "(jepa_gym.training.data.starts.dataset_starts makes one of a dataset's test split), a "
-        f"mapping of the arrays {names}, or a folder that holds {STARTS_FILE}; got "
+        f"starts='dataset' needs `data`: a StartFrames ({maker} makes one of a dataset's test "
+        f"split), a mapping of the arrays {names}, or a folder that holds {STARTS_FILE}; got "
         f"{type(data).__name__}"
     )
 
@@ -346,10 +354,21 @@ def _checked_frame(
 
 
 def _checked_state(value: Any, name: str) -> np.ndarray:
-    value = np.array(value, np.float32)
-    if value.shape != (STATE_DIM,) or not np.isfinite(value).all():
+    given = np.asarray(value)
+    numbers = given.dtype.kind in "fiu" and np.isfinite(given).all()
+    if given.shape != (STATE_DIM,) or not numbers:
         raise ValueError(
             f"`{name}` must be 7 finite numbers: x y z (m), roll pitch yaw (rad), closedness; "
-            f"got shape {value.shape}, {value}"
+            f"got {given.dtype} of shape {given.shape}, {given}"
         )
-    return value
+    problem = unit_problem(given)
+    if problem is not None:
+        raise ValueError(f"`{name}` is no state: {problem}")
+    return given.astype(np.float32)
+
+
+def _whole_number(index: Any) -> int:
+    try:
+        return operator.index(index)
+    except TypeError as error:
+        raise ValueError(f"`index` must be a whole number, got {index!r}") from error

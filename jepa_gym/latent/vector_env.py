@@ -65,6 +65,8 @@ class JEPALatentVectorEnv(VectorEnv):
         dtype: str = "float32",
         device: str | None = None,
         decoder: Decoder | None = None,
+        action_set: str = "all",
+        rescale_actions: bool = False,
     ) -> None:
         if not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"`num_envs` must be an int, 1 or more, got {num_envs!r}")
@@ -88,6 +90,8 @@ class JEPALatentVectorEnv(VectorEnv):
             max_ood=max_ood,
             context_frames=context_frames,
             dtype=dtype,
+            action_set=action_set,
+            rescale_actions=rescale_actions,
         )
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.autoreset_mode = AUTORESET_MODES[autoreset_mode]
@@ -99,7 +103,7 @@ class JEPALatentVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = np.arange(num_envs)
         self._over = np.zeros(num_envs, bool)
-        self._random: list[np.random.Generator | None] = [None] * num_envs
+        self._random: list[np.random.Generator] = []
 
     def reset(
         self,
@@ -123,10 +127,12 @@ class JEPALatentVectorEnv(VectorEnv):
             raise ValueError(
                 f"`seed` must be one int or {self.num_envs} of them, got {len(seed)} seeds"
             )
-        for index, own in enumerate(seed):
-            if own is not None or self._random[index] is None:
-                self._random[index] = seeding.np_random(own)[0]
-        self._begin(self._all, split_options(options, self.num_envs))
+        known = self._random or [None] * self.num_envs
+        self._random = [
+            seeding.np_random(own)[0] if last is None or own is not None else last
+            for own, last in zip(seed, known, strict=True)
+        ]
+        self._reset(self._all, split_options(options, self.num_envs))
         self._over = np.zeros(self.num_envs, bool)
         return self._episodes.observation(self._all), self._infos({}, self._all)
 
@@ -136,7 +142,7 @@ class JEPALatentVectorEnv(VectorEnv):
         """Imagine one step of each episode; those that ended before may be reset instead.
 
         Args:
-            actions: (num_envs, 7) physical units.
+            actions: (num_envs, 7) physical units, or as `action_set` and `rescale_actions` say.
 
         Raises:
             ValueError: The actions have the wrong shape, or one is not finite or out of bounds;
@@ -144,20 +150,19 @@ class JEPALatentVectorEnv(VectorEnv):
             RuntimeError: Before the first reset.
         """
         self._check_open()
-        episodes, shape = self._episodes, self.action_space.shape
-        actions = np.asarray(actions, np.float32)
-        if actions.shape != shape:
-            raise ValueError(f"`actions` must have shape {shape}, got {actions.shape}")
+        episodes, given = self._episodes, np.array(actions)
+        if self._over.any() and given.shape == self.action_space.shape:
+            given[self._over] = 0  # not looked at
+        moves = episodes.physical(given, self.num_envs)
         rows, ended = np.flatnonzero(~self._over), np.flatnonzero(self._over)
         rewards, truncated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         if len(rows):
-            moves = episodes.checked(actions[rows], (len(rows), shape[1]))
-            truncated[rows] = episodes.advance(rows, moves)
+            truncated[rows] = episodes.step(rows, moves[rows])
             rewards[rows] = episodes.rewards(rows)
             if self.max_episode_steps is not None:
                 truncated[rows] |= episodes.steps(rows) >= self.max_episode_steps
         if len(ended):
-            self._begin(ended, [{}] * len(ended))
+            self._reset(ended, [{}] * len(ended))
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self._over = truncated.copy()
@@ -175,7 +180,7 @@ class JEPALatentVectorEnv(VectorEnv):
 
     def get_state(self) -> dict[str, Any]:
         """Return everything the episodes' future depends on; `set_state` takes it back."""
-        random = [own and copy.deepcopy(own.bit_generator.state) for own in self._random]
+        random = [copy.deepcopy(own.bit_generator.state) for own in self._random]
         return {
             "episodes": self._episodes.get_state(),
             "over": self._over.copy(),
@@ -190,11 +195,9 @@ class JEPALatentVectorEnv(VectorEnv):
         """
         self._episodes.set_state(state["episodes"])
         self._over = state["over"].copy()
-        for index, own in enumerate(state["random"]):
-            self._random[index] = None
-            if own is not None:
-                self._random[index] = seeding.np_random(0)[0]
-                self._random[index].bit_generator.state = copy.deepcopy(own)
+        self._random = [seeding.np_random(0)[0] for _ in state["random"]]
+        for random, own in zip(self._random, state["random"], strict=True):
+            random.bit_generator.state = copy.deepcopy(own)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return a picture of each episode, see `JEPALatentEnv`; None without a `render_mode`."""
@@ -208,13 +211,13 @@ class JEPALatentVectorEnv(VectorEnv):
         if hasattr(self, "_episodes"):  # Gymnasium closes what could not be made, too
             self._episodes.source.close()
 
-    def _begin(self, rows: np.ndarray, options: Sequence[Mapping[str, Any]]) -> None:
+    def _reset(self, rows: np.ndarray, options: Sequence[Mapping[str, Any]]) -> None:
         """Start the episodes `rows` (k,), each with its options and its random generator."""
         starts = [
             self._episodes.start(row, own, self._random[row])
             for row, own in zip(rows, options, strict=True)
         ]
-        self._episodes.begin(rows, starts)
+        self._episodes.reset(rows, starts)
 
     def _finish(self, rows: np.ndarray) -> dict[str, Any]:
         """Reset the episodes `rows` (k,) that ended; return their last observations and infos."""
@@ -224,7 +227,7 @@ class JEPALatentVectorEnv(VectorEnv):
             observation = {key: value[place] for key, value in last.items()}
             final = {"final_obs": observation, "final_info": info}
             infos = self._add_info(infos, final, row)
-        self._begin(rows, [{}] * len(rows))
+        self._reset(rows, [{}] * len(rows))
         return infos
 
     def _infos(self, infos: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:

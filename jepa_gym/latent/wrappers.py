@@ -10,13 +10,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from jepa_gym.latent.spaces import latent_spaces
+from jepa_gym.latent.action_sets import ActionSet
+from jepa_gym.latent.spaces import observation_space
 from jepa_gym.world_model import WorldModel
 
 NEEDED = ("observation", "pixels", "goal_pixels")
@@ -58,7 +58,6 @@ class GoalEncoder:
         }
 
     def _encode(self, frames: np.ndarray) -> np.ndarray:
-        frames = torch.from_numpy(np.ascontiguousarray(frames))
         return self.model.encode(frames[:, None])[:, 0].cpu().numpy()
 
 
@@ -69,17 +68,28 @@ class LatentObservation(gym.Wrapper, RecordConstructorArgs):
         env: A real environment that shows what the model was trained on:
             `gym.make(..., **model.config.frame.env_kwargs())`.
         model: The world model that encodes.
+        action_set: As of `JEPALatent-v0`: `xyz`, `xyz+gripper` or `all`.
+        rescale_actions: As of `JEPALatent-v0`: whether actions are in [-1, 1].
 
     Raises:
         ValueError: The environment lacks an observation, shows frames of another size, or has other
             actions than the model.
     """
 
-    def __init__(self, env: gym.Env, model: WorldModel) -> None:
-        RecordConstructorArgs.__init__(self, model=model, _disable_deepcopy=True)
+    def __init__(
+        self,
+        env: gym.Env,
+        model: WorldModel,
+        action_set: str = "all",
+        rescale_actions: bool = False,
+    ) -> None:
+        actions = {"action_set": action_set, "rescale_actions": rescale_actions}
+        RecordConstructorArgs.__init__(self, model=model, **actions, _disable_deepcopy=True)
         gym.Wrapper.__init__(self, env)
-        _check(env.observation_space, env.action_space, model)
-        self.observation_space, self.action_space = latent_spaces(model.config)
+        self._actions = ActionSet(model.config, action_set, rescale_actions)
+        _check(env.observation_space, env.action_space, model, self._actions)
+        self.observation_space = observation_space(model.config)
+        self.action_space = self._actions.space
         self._encoder = GoalEncoder(model, 1)
 
     def reset(
@@ -91,7 +101,7 @@ class LatentObservation(gym.Wrapper, RecordConstructorArgs):
 
     def step(self, action: np.ndarray):
         """Step the real environment."""
-        observation, *rest = self.env.step(action)
+        observation, *rest = self.env.step(self._actions.physical(action))
         return self._observe(observation), *rest
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> float:
@@ -111,15 +121,25 @@ class VectorLatentObservation(VectorWrapper):
     Args:
         env: A vector environment of such environments.
         model: The world model that encodes.
+        action_set: As of `JEPALatent-v0`: `xyz`, `xyz+gripper` or `all`.
+        rescale_actions: As of `JEPALatent-v0`: whether actions are in [-1, 1].
 
     Raises:
         ValueError: As `LatentObservation`.
     """
 
-    def __init__(self, env: VectorEnv, model: WorldModel) -> None:
+    def __init__(
+        self,
+        env: VectorEnv,
+        model: WorldModel,
+        action_set: str = "all",
+        rescale_actions: bool = False,
+    ) -> None:
         super().__init__(env)
-        _check(env.single_observation_space, env.single_action_space, model)
-        self.single_observation_space, self.single_action_space = latent_spaces(model.config)
+        self._actions = ActionSet(model.config, action_set, rescale_actions)
+        _check(env.single_observation_space, env.single_action_space, model, self._actions)
+        self.single_observation_space = observation_space(model.config)
+        self.single_action_space = self._actions.space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)
         self._encoder = GoalEncoder(model, env.num_envs)
@@ -128,12 +148,14 @@ class VectorLatentObservation(VectorWrapper):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Reset the real environments."""
-        observation, infos = self.env.reset(seed=seed, options=options)
+        seeds: Any = seed  # Gymnasium's types forget the list
+        observation, infos = self.env.reset(seed=seeds, options=options)
         return self._encoder.observe(observation), infos
 
     def step(self, actions: np.ndarray):
         """Step the real environments."""
-        observation, *rest, infos = self.env.step(actions)
+        moves = self._actions.physical(actions, self.num_envs)
+        observation, *rest, infos = self.env.step(moves)
         if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP and "final_obs" in infos:
             infos = infos | {"final_obs": self._final(observation, infos["final_obs"])}
         return self._encoder.observe(observation), *rest, infos
@@ -156,21 +178,24 @@ class VectorLatentObservation(VectorWrapper):
         return found
 
 
-def _check(observation: spaces.Space, action: spaces.Space, model: WorldModel) -> None:
+def _check(
+    observation: spaces.Space, action: spaces.Space, model: WorldModel, actions: ActionSet
+) -> None:
     """Raise a ValueError unless the spaces are those of the model's real environments."""
     config = model.config
     advice = "; make the environment with gym.make(..., **model.config.frame.env_kwargs())"
-    names = list(observation) if isinstance(observation, spaces.Dict) else []
-    missing = [key for key in NEEDED if key not in names]
+    entries = observation.spaces if isinstance(observation, spaces.Dict) else {}
+    missing = [key for key in NEEDED if key not in entries]
     if missing:
-        raise ValueError(f"the environment observes {names}, it lacks {missing}{advice}")
+        raise ValueError(f"the environment observes {list(entries)}, it lacks {missing}{advice}")
     frame = (config.frame.height, config.frame.width, 3)
     for key in ("pixels", "goal_pixels"):
-        if observation[key].shape != frame or observation[key].dtype != np.uint8:
+        pixels = entries[key]
+        if pixels.shape != frame or pixels.dtype != np.uint8:
             raise ValueError(
                 f"`{key}` must be {frame} uint8 for this model, the environment's is "
-                f"{observation[key].shape} {observation[key].dtype}{advice}"
+                f"{pixels.shape} {pixels.dtype}{advice}"
             )
-    allowed = latent_spaces(config)[1]
+    allowed = actions.physical_space
     if not isinstance(action, spaces.Box) or action != allowed:
         raise ValueError(f"the actions of this model are {allowed}, not {action}{advice}")

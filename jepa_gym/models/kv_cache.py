@@ -198,7 +198,9 @@ def decode_first_block(
         The output (B * S, tokens, embed_dim), and what the next frame sees.
     """
     samples = action.shape[1]
-    q, k, v = block.attn.tokens(block.norm1(action), part(rope, slice(None, 1)))  # (B, S, heads, ..)
+    q, k, v = block.attn.tokens(
+        block.norm1(action), part(rope, slice(None, 1))
+    )  # (B, S, heads, ..)
     q_common, *pair = block.attn.tokens(block.norm1(common), part(rope, slice(1, None)))
     common_pair = (pair[0], pair[1]) if shared is None else _joined(shared, (pair[0], pair[1]))
     q, k, v, q_common = (x.float() for x in (q, k, v, q_common))
@@ -215,4 +217,6 @@ def decode_first_block(
     x = x.flatten(0, 1)
     x = x + block.attn.proj(out.flatten(0, 1).flatten(2).to(x.dtype))
     k, v = (y.to(x.dtype).flatten(0, 1)[:, None] for y in (k, v))
-    return x + block.mlp(block.norm2(x)), BlockCache(common_pair, GrowingKeyValues((k, v), following))
+    return x + block.mlp(block.norm2(x)), BlockCache(
+        common_pair, GrowingKeyValues((k, v), following)
+    )

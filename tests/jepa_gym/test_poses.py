@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -51,3 +52,11 @@ def test_statistics_of_a_roll_that_flips_sign():
     assert float(std[3]) < 0.05
     assert poses.centred(states, mean)[:, 3].abs().max() < 0.05
     assert float(std[0]) == torch.tensor(0.01)
+
+
+@pytest.mark.parametrize("name", ["compose", "difference"])
+def test_autocast_does_not_reach_poses(name):
+    states = torch.rand(2, 50, 7, generator=torch.Generator().manual_seed(0))
+    wanted = getattr(poses, name)(*states)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(getattr(poses, name)(*states), wanted)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
 from jepa_gym import poses, rollout
 from jepa_gym.models import kv_cache
 from jepa_gym.normalisation import layer_norm
+from jepa_gym.rollout import ExtrapolationWarning
 from jepa_gym.world_model import WorldModel
+
+pytestmark = pytest.mark.filterwarnings("ignore::jepa_gym.rollout.ExtrapolationWarning")
 
 
 def problem(batch=2, context=3, samples=5, horizon=4, seed=0):
@@ -152,6 +157,34 @@ def test_bfloat16(model, how):
             found = model.rollout(latents, states, actions)
     assert found.dtype == torch.float32
     assert_near(found, wanted, 0.05)
+
+
+def test_bfloat16_keeps_statistics(tiny_config):
+    model = WorldModel(tiny_config()).eval()
+    norm, normaliser = model.encoder.output_norm, model.normaliser
+    norm.running_mean.uniform_()
+    kept = {**dict(norm.named_buffers()), **dict(normaliser.named_buffers())}
+    kept = {name: x.clone() for name, x in kept.items()}
+    model.bfloat16()
+    assert model.dtype == torch.bfloat16
+    found = {**dict(norm.named_buffers()), **dict(normaliser.named_buffers())}
+    for name, x in kept.items():
+        assert found[name].dtype == torch.float32 and torch.equal(found[name], x), name
+    frames = torch.randint(0, 256, (1, 2, 32, 64, 3), dtype=torch.uint8)
+    assert model.encode(frames).dtype == torch.float32
+    latents, states, actions, _ = problem(context=2)
+    assert torch.isfinite(model.predict(latents, actions[:, 0, :2], states)).all()
+
+
+def test_windows_beyond_the_trained_clips_warn(model):
+    assert model.config.train_frames == 4
+    latents, states, actions, _ = problem(context=2, horizon=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.rollout(latents, states, actions)
+    latents, states, actions, goal = problem(context=2, horizon=4)
+    with pytest.warns(ExtrapolationWarning, match="over 5 frames.*the 4 frames"):
+        model.rollout_energy(latents, states, actions, goal)
 
 
 def test_v2_rotation(tiny_config):

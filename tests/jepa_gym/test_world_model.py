@@ -37,7 +37,7 @@ def test_encode_refuses_other_frames(model):
 def test_rollout_equals_predict(model, context):
     pixels, states = batch(model, context)
     latents = model.encode(pixels)
-    actions = (torch.rand(2, 5, 4, 7) - 0.5) * 0.2
+    actions = (torch.rand(2, 5, 5 - context, 7) - 0.5) * 0.2
     future = model.rollout(latents, states, actions)
     assert future.shape == (2, 5, 4, 8, 16)
     for sample in range(5):

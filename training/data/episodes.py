@@ -33,6 +33,7 @@ import h5py
 import numpy as np
 from av.error import FFmpegError
 
+from jepa_gym.states import unit_problem
 from jepa_gym.training.data.videos import read_video, write_video
 
 WRITER = "jepa-gym"
@@ -45,9 +46,6 @@ OWN_FIELDS = {
     "timestamp_s": "timestamps_s",
 }
 """Data set of our own -> field of `Episode`."""
-MAX_POSITION_M = 5.0
-MAX_ANGLE_RAD = 6.3
-CLOSEDNESS = (-0.1, 1.1)
 MAX_NUMBER = 1e6
 
 
@@ -309,22 +307,6 @@ def problem(episode: Episode) -> str | None:
     if episode.timestamps_s is not None and not (np.diff(episode.timestamps_s) > 0).all():
         return "timestamps_s do not grow"
     return unit_problem(episode.states) or _frame_problem(episode.frames, steps)
-
-
-def unit_problem(states: np.ndarray) -> str | None:
-    """Say which states (T, 7) cannot be metres, radians and closedness, or None."""
-    position, angle = np.abs(states[:, :3]).max(), np.abs(states[:, 3:6]).max()
-    low, high = states[:, 6].min(), states[:, 6].max()
-    if position > MAX_POSITION_M:
-        return f"states hold positions of {position:g} m: they must be in metres (millimetres?)"
-    if angle > MAX_ANGLE_RAD:
-        return f"states hold angles of {angle:g} rad: they must be in radians (degrees?)"
-    if low < CLOSEDNESS[0] or high > CLOSEDNESS[1]:
-        return (
-            f"states hold a gripper closedness from {low:g} to {high:g}: it must be in [0, 1], "
-            "0 open and 1 closed (a width in metres or millimetres?)"
-        )
-    return None
 
 
 def _frame_problem(frames: dict[str, np.ndarray], steps: int) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -8,17 +9,15 @@ import numpy as np
 import pytest
 import stable_baselines3.common.env_checker as sb3_checker
 import torch
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import jepa_gym  # noqa: F401
 from jepa_gym import poses
 from jepa_gym.checkpoint.decoder import write_decoder
 from jepa_gym.checkpoint.errors import CheckpointError
-from jepa_gym.latent.episodes import ExtrapolationWarning
 from jepa_gym.latent.rewards import Neighbours
 from jepa_gym.world_model import WorldModel
-
-pytestmark = pytest.mark.filterwarnings("ignore:this rollout is longer")
 
 
 @pytest.fixture
@@ -97,6 +96,8 @@ def test_compute_reward_is_vectorised(env):
     [
         (np.zeros(6), "shape"),
         (np.full(7, np.nan), "finite"),
+        (["0.01"] * 7, "real numbers"),
+        (np.zeros(7, complex), "real numbers"),
         (np.array([0.1, 0, 0, 0, 0, 0, 0]), "clip_actions=True"),
     ],
 )
@@ -104,6 +105,16 @@ def test_bad_actions(env, action, message):
     env.reset(seed=0)
     with pytest.raises(ValueError, match=message):
         env.unwrapped.step(action)
+
+
+def test_rounding_beyond_the_bounds_is_forgiven_as_in_the_simulator(env):
+    env.reset(seed=0)
+    high = env.action_space.high.astype(np.float64)
+    observation, *_ = env.unwrapped.step(high + 9e-7)
+    env.reset(seed=0)
+    assert data_equivalence(observation, env.unwrapped.step(high)[0], exact=True)
+    with pytest.raises(ValueError, match="outside the bounds"):
+        env.unwrapped.step(high + 2e-6)
 
 
 def test_clipping_on_request(checkpoint):
@@ -228,16 +239,47 @@ def test_truncation_out_of_distribution(loaded):
 
 
 @pytest.mark.filterwarnings("error")
-def test_long_rollouts_warn_once(loaded):
+def test_a_default_episode_stays_within_the_trained_length(loaded):
+    """Its windows do, whatever their length: no step of it warns."""
+    for frames in (1, loaded.config.train_frames):
+        env = gym.make("JEPALatent-v0", model=loaded, context_frames=frames)
+        assert env.spec.max_episode_steps > loaded.config.train_frames
+        assert episode(env, 0)[-1][3]  # truncated by its horizon
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions"), [("xyz", [0, 1, 2]), ("xyz+gripper", [0, 1, 2, 6])]
+)
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_action_sets(loaded, name, dimensions, rescaled):
+    whole = gym.make("JEPALatent-v0", model=loaded)
+    kwargs = {"action_set": name, "rescale_actions": rescaled}
+    env = gym.make("JEPALatent-v0", model=loaded, **kwargs)
+    assert json.loads(json.dumps(env.spec.kwargs | {"model": None})) == kwargs | {"model": None}
+    bounds = whole.action_space.high[dimensions]
+    assert np.array_equal(env.action_space.high, np.ones_like(bounds) if rescaled else bounds)
+    first, _ = env.reset(seed=0)
+    assert data_equivalence(first, whole.reset(seed=0)[0], exact=True)
+    action = np.linspace(0.2, 0.9, len(dimensions), dtype=np.float32) * env.action_space.high
+    moved = np.zeros(7, np.float32)
+    moved[dimensions] = action * (bounds if rescaled else 1)
+    assert data_equivalence(env.step(action)[0], whole.step(moved)[0], exact=True)
+    with pytest.raises(ValueError, match="outside the bounds"):
+        env.step(1.01 * env.action_space.high)
+
+
+def test_an_unknown_action_set(loaded):
+    with pytest.raises(ValueError, match=r"got 'xyz-gripper'. Did you mean `xyz\+gripper`?"):
+        gym.make("JEPALatent-v0", model=loaded, action_set="xyz-gripper")
+
+
+def test_closed_environments_do_not_step(loaded):
     env = gym.make("JEPALatent-v0", model=loaded).unwrapped
-    for turn in range(2):
-        env.reset(seed=0)
-        for _ in range(loaded.config.train_frames):
-            env.step(np.zeros(7))
-        if turn == 0:
-            with pytest.warns(ExtrapolationWarning, match="4 frames"):
-                env.step(np.zeros(7))
-        env.step(np.zeros(7))
+    env.reset(seed=0)
+    env.close()
+    for use in (lambda: env.step(np.zeros(7)), env.reset):
+        with pytest.raises(ClosedEnvironmentError, match="closed"):
+            use()
 
 
 @pytest.mark.parametrize("frames", [0, 5, 1.5])

@@ -57,6 +57,13 @@ def test_a_dataset(loaded, kind, tmp_path):
     assert info["ood"] == pytest.approx(0, abs=1e-4)
 
 
+def test_recorded_states_must_be_states():
+    frames = asdict(some_frames())
+    frames["states"] = frames["states"] * np.float32(1e30)
+    with pytest.raises(CheckpointError, match=r"`states`: states hold positions of .* m"):
+        StartFrames(**frames)
+
+
 def test_given_frames_and_latents(loaded, given):
     env = gym.make(ENV_ID, model=loaded)
     observation, info = env.reset(seed=0, options=given)
@@ -96,6 +103,9 @@ def test_a_model_without_start_frames(model, given):
         ({"goal": np.zeros((32, 60, 3), np.uint8)}, ValueError, "or its latent"),
         ({"goal": np.zeros((32, 64, 3))}, TypeError, "or its latent"),
         ({"goal_state": np.zeros(3)}, ValueError, "goal_state"),
+        ({"goal_state": np.full(7, 1e30)}, ValueError, "`goal_state` is no state: .*metres"),
+        ({"state": ["0.1"] * 7}, ValueError, "7 finite numbers"),
+        ({"state": np.zeros(7, complex)}, ValueError, "7 finite numbers"),
         ({"index": 0}, ValueError, "not both"),
         ({"colour": 0}, ValueError, "colour"),
     ],
@@ -119,6 +129,11 @@ def test_a_start_is_given_whole(loaded, given):
         ({"starts": "dataset", "data": {"frames": 0}}, ValueError, "must hold the arrays"),
         ({"starts": "dataset", "data": some_frames(columns=32)}, CheckpointError, "model takes"),
         ({"data": some_frames()}, ValueError, "starts='dataset'"),
+        (
+            {"starts": "dataset", "data": "recorded/franka"},
+            FileNotFoundError,
+            r"data=jepa_gym.training.data.starts.dataset_starts\('recorded/franka'\)",
+        ),
     ],
 )
 def test_sources_that_do_not_fit(loaded, kwargs, error, message):

@@ -119,6 +119,25 @@ def test_environments_that_do_not_fit(make_real, loaded, kwargs, message):
         VectorLatentObservation(SyncVectorEnv([lambda: make_real(**kwargs)]), loaded)
 
 
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_action_sets(make_real, loaded, rescaled):
+    kwargs = {"action_set": "xyz+gripper", "rescale_actions": rescaled}
+    imagined = gym.make("JEPALatent-v0", model=loaded, **kwargs)
+    plain, env = make_real(), LatentObservation(make_real(), loaded, **kwargs)
+    vector = VectorLatentObservation(SyncVectorEnv([make_real] * 2), loaded, **kwargs)
+    assert env.action_space == imagined.action_space == vector.single_action_space
+    assert env.spec.additional_wrappers[-1].kwargs["action_set"] == "xyz+gripper"
+    bounds = plain.action_space.high[[0, 1, 2, 6]]
+    action = np.float32([0.3, -0.2, 0.1, 0.5]) * (1 if rescaled else bounds)
+    moved = np.zeros(7, np.float32)
+    moved[[0, 1, 2, 6]] = np.float32([0.3, -0.2, 0.1, 0.5]) * bounds
+    plain.reset(seed=0), env.reset(seed=0), vector.reset(seed=0)
+    wanted = plain.step(moved)[0]["observation"]
+    np.testing.assert_array_equal(env.step(action)[0]["observation"], wanted)
+    found = vector.step(np.stack([action] * 2))[0]["observation"]
+    np.testing.assert_array_equal(found[0], wanted)
+
+
 def test_a_franka_environment(loaded):
     """The suite itself: wrapped, and as the place where imagined episodes start."""
     kwargs = loaded.config.frame.env_kwargs()
