@@ -25,6 +25,7 @@ from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.benchmarks import plain_planner
 from jepa_gym.benchmarks.encoder_speed import timings
 from jepa_gym.checkpoint.start_frames import read_starts
+from jepa_gym.checkpoint.vjepa2_ac import TRAIN_FRAMES
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.rollout import chunk_size
@@ -101,7 +102,8 @@ def published_shape(config: PlanningSpeedConfig, side: int) -> WorldModel:
         embed_dim=32, depth=1, num_heads=1, latent_dim=latent_dim, patch_size=_PATCH
     )
     frame = FrameSpec(height=side * _PATCH, width=side * _PATCH, cameras=("left",))
-    model = WorldModel(WorldModelConfig(frame=frame, encoder=encoder, predictor=predictor)).eval()
+    sizes = WorldModelConfig(frame, encoder, predictor, train_frames=TRAIN_FRAMES)
+    model = WorldModel(sizes).eval()
     with torch.no_grad():
         model.predictor.action_encoder.weight.mul_(20)  # untrained, actions would hardly matter
     return model

@@ -39,11 +39,11 @@ def test_rollout_equals_predict(model, context):
     latents = model.encode(pixels)
     actions = (torch.rand(2, 5, 5 - context, 7) - 0.5) * 0.2
     future = model.rollout(latents, states, actions)
-    assert future.shape == (2, 5, 4, 8, 16)
+    assert future.shape == (2, 5, 5 - context, 8, 16)
     for sample in range(5):
         known, at = latents, states
         done = poses.difference(states[:, :-1], states[:, 1:])
-        for step in range(4):
+        for step in range(5 - context):
             action = actions[:, sample, step : step + 1]
             done = torch.cat([done, action], 1)
             new = model.predict(known, done, at)[:, -1:]
