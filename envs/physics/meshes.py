@@ -1,15 +1,17 @@
 """The Panda's visual meshes, simplified once and kept in the user's cache.
 
 On a CPU renderer vertices, not pixels, are the cost: the original 168 k faces render at 25
-frames/s.
-All visual geoms of one link that share a colour are merged and simplified together.
+frames/s. All visual geoms of one link that share a colour are merged and simplified together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import fast_simplification
@@ -39,22 +41,22 @@ def visual_meshes(source: Path, spec: mujoco.MjSpec, tag: str) -> list[VisualMes
 
     Args:
         source: The XML file that `spec` was read from; names the cache entry.
-        spec: The full model, compiled only if the cache has no entry.
-        tag: Versions that the meshes depend on, part of the cache entry's name.
+        spec: The full model, compiled only if the cache has no entry, or a damaged one.
+        tag: Versions that the meshes depend on beside the simplifier's, part of the entry's name.
     """
-    key = hashlib.sha256(
-        source.read_bytes() + f"{tag} {FORMAT} {FACES_PER_LINK} {MIN_FACES}".encode()
-    ).hexdigest()[:16]
+    tag = f"{tag} {version('fast-simplification')} {FORMAT} {FACES_PER_LINK} {MIN_FACES}"
+    key = hashlib.sha256(source.read_bytes() + tag.encode()).hexdigest()[:16]
     path = cache_folder() / "meshes" / f"{source.stem}-{key}.npz"
     if path.is_file():
-        return _load(path)
+        with suppress(Exception):  # damage shows itself as half a dozen unrelated types
+            return _load(path)
     meshes = _simplify(spec.compile())
     _save(path, meshes)
     return meshes
 
 
 def _load(path: Path) -> list[VisualMesh]:
-    with np.load(path) as stored:
+    with np.load(io.BytesIO(path.read_bytes())) as stored:
         return [
             VisualMesh(
                 str(stored[f"{i}_body"]),
@@ -73,9 +75,11 @@ def _save(path: Path, meshes: list[VisualMesh]) -> None:
         arrays[f"{i}_rgba"] = np.array(mesh.rgba)
         arrays[f"{i}_vertices"] = mesh.vertices
         arrays[f"{i}_faces"] = mesh.faces
+    content = io.BytesIO()  # the archive's own error at a full disk would hide the first
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     try:
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, **arrays)
+            temporary.write_bytes(content.getvalue())
     except OSError as error:
         warnings.warn(
             f"The simplified meshes could not be kept in {path.parent} ({error}); every process "

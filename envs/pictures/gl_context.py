@@ -22,11 +22,8 @@ from typing import Any
 
 import mujoco
 
-GL_HELP = (
-    "No OpenGL library for headless rendering could be used (MUJOCO_GL={backend}). On Debian or "
-    "Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri libglib2.0-0, then set MUJOCO_GL=egl; "
-    "or apt-get install libosmesa6 and set MUJOCO_GL=osmesa. The original error: {error}"
-)
+from jepa_gym.envs.pictures.gl_help import gl_error
+
 _OFF = ("disable", "disabled", "off", "false", "0")
 _DESKTOP = ("glfw", "glx", "enable", "enabled", "on", "true", "1")
 _lock = threading.RLock()
@@ -154,8 +151,7 @@ def _make_gl_context() -> Any:
         with _one_renderer_thread():
             return _context_class()(64, 64)  # pictures go to offscreen buffers of their own size
     except Exception as error:  # the back ends raise half a dozen unrelated types
-        backend = os.environ.get("MUJOCO_GL", "unset")
-        raise RuntimeError(GL_HELP.format(backend=backend, error=error)) from error
+        raise gl_error(error) from error
 
 
 def _context_class() -> Callable[[int, int], Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jepa_gym.envs.pictures.cameras import CAMERAS, camera_aspect
 from jepa_gym.envs.pictures.gl_context import shared_context
+from jepa_gym.envs.pictures.gl_help import gl_error
 
 CAMERA_NAMES = (*CAMERAS, "wrist")
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 1024
@@ -227,6 +228,8 @@ def _make_context(model: mujoco.MjModel, view: mujoco.MjrRect) -> mujoco.MjrCont
     size.offwidth, size.offheight = MIN_SIZE_PX, MIN_SIZE_PX
     try:
         context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+    except mujoco.FatalError as error:  # no display, say
+        raise gl_error(error) from error
     finally:
         size.offwidth, size.offheight = before
     mujoco.mjr_resizeOffscreen(view.width, view.height, context)

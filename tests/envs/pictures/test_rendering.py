@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -320,6 +321,35 @@ def test_changed_vertices_are_drawn_after_upload():
         renderer.upload_mesh(mesh)
     assert (np.abs(renderer.render(data).astype(int) - before) > 30).mean() > 0.01
     renderer.close()
+
+
+NO_LIBRARY = """
+import ctypes, ctypes.util, os, sys
+
+os.environ["MUJOCO_GL"] = sys.argv[1]
+ctypes.util.find_library = lambda name: None
+
+class Library(ctypes.CDLL):
+    def __init__(self, name, *more, **kwargs):
+        if "GL" in str(name) or "Mesa" in str(name):
+            raise OSError(f"{name}: cannot open shared object file")
+        super().__init__(name, *more, **kwargs)
+
+ctypes.CDLL, ctypes.cdll = Library, ctypes.LibraryLoader(Library)
+import gymnasium as gym, jepa_gym
+gym.make("FrankaReach-v0", image_size=32)
+"""
+
+
+@pytest.mark.parametrize("backend", ["egl", "osmesa", "glfw"])
+def test_a_missing_library_is_one_clear_line(backend):
+    """MuJoCo loads the library that MUJOCO_GL names at its import, and PyOpenGL stumbles."""
+    command = [sys.executable, "-c", NO_LIBRARY, backend]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert re.match(
+        rf"RuntimeError: No OpenGL library .*MUJOCO_GL={backend}.*apt-get install libegl1",
+        said.splitlines()[-1],
+    )
 
 
 def test_sizes():
