@@ -247,7 +247,7 @@ def env_class(env_id: str) -> Callable[..., gym.Env]:
         entry = gym.spec(env_id).entry_point
     except gym.error.Error as error:
         raise ValueError(f"There is no environment `{env_id}`: {error}") from error
-    return load_env_creator(entry) if isinstance(entry, str) else cast(Any, entry)
+    return cast(Any, load_env_creator(entry) if isinstance(entry, str) else entry)
 
 
 def shown_by(env_id: str, protocols: Iterable[str] = ("published",)) -> dict[str, int]:

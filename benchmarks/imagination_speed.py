@@ -8,32 +8,28 @@ views, size and step of the model, as processes of one thread. All by turns.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
+import jepa_gym  # noqa: F401  (registers the environments)
+from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.timing import Measurement, command
 from jepa_gym.checkpoint.start_frames import read_starts
 
 VECTOR, SINGLE, CANDIDATES, REAL = "vector", "single, in turn", "candidates", "real, pixels"
 VECTOR_BAR = 5.0
 REAL_BAR = 10.0
-THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
-"""LP is Mesa's software renderer; 0 keeps it in the calling thread."""
-QUICK = {"envs": 8, "steps": 3, "real_steps": 5, "rounds": 1}
 
 
 @dataclass(frozen=True)
-class ImaginationSpeedConfig:
+class ImaginationSpeedConfig(Measurement):
     """Measure imagined steps per second against single and real environments."""
 
     checkpoint: str = "default"
@@ -46,27 +42,19 @@ class ImaginationSpeedConfig:
     """Steps of each real environment in a measurement; resets are left out of the count."""
     cores: int = 2
     """Threads of the imagination, and real environments, where they are compared."""
-    rounds: int = 3
-    """Measurements of each, by turns; medians count."""
     seed: int = 0
     """Of episodes and actions."""
-    quick: bool = False
-    """A look in seconds: 8 environments, 3 steps, 5 real steps, 1 round."""
-    output: Path | None = None
-    """JSON file for the figures."""
+
+    QUICK = {"envs": 8, "steps": 3, "real_steps": 5, "rounds": 1}
+    LEAST = {"envs": 1, "steps": 1, "real_steps": 1, "cores": 1}
 
     def __post_init__(self) -> None:
-        """Check ranges and apply `quick`.
+        """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: If a number is out of its range.
         """
-        if self.quick:
-            for name, value in QUICK.items():
-                object.__setattr__(self, name, value)
-        for name in ("envs", "steps", "real_steps", "cores", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.steps > 10:
             raise ValueError(f"`steps` must be at most 10, got {self.steps}")
 
@@ -80,7 +68,7 @@ EPISODE = 10
 def vector_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     """Return what steps one vector environment."""
     envs = gym.make_vec("JEPALatent-v0", num_envs=config.envs, model=model)
-    actions = actions_for(config, envs.single_action_space)
+    actions = actions_for(config.seed, (config.steps, config.envs), envs.single_action_space)
 
     def step() -> tuple[int, float]:
         envs.reset(seed=config.seed)
@@ -117,7 +105,7 @@ def candidate_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
 def single_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     """Return what steps as many single environments, one after the other."""
     envs = [gym.make("JEPALatent-v0", model=model) for _ in range(config.envs)]
-    actions = actions_for(config, envs[0].action_space)
+    actions = actions_for(config.seed, (config.steps, config.envs), envs[0].action_space)
 
     def step() -> tuple[int, float]:
         for number, env in enumerate(envs):
@@ -135,32 +123,30 @@ def real_stepper(config: ImaginationSpeedConfig, model: Any) -> Stepper:
     """Return what steps one simulator a core, with pictures as the model wants them."""
     kwargs = model.config.frame.env_kwargs()
     envs = gym.make_vec("FrankaReach-v0", num_envs=config.cores, obs_mode="both", **kwargs)
-    rng = np.random.default_rng(config.seed)
-    bounds = envs.single_action_space.high / 2
+    actions = actions_for(config.seed, (config.real_steps, config.cores), envs.single_action_space)
 
     def step() -> tuple[int, float]:
         spent = 0.0
-        for number in range(config.real_steps):
+        for number, action in enumerate(actions):
             if number % EPISODE == 0:
                 envs.reset(seed=config.seed)
-            actions = rng.uniform(-1, 1, (config.cores, *bounds.shape)) * bounds
             begin = time.perf_counter()
-            envs.step(actions.astype(np.float32))
+            envs.step(action)
             spent += time.perf_counter() - begin
         return config.real_steps * config.cores, spent
 
     return step
 
 
-def actions_for(config: ImaginationSpeedConfig, space: gym.spaces.Box) -> np.ndarray:
+def actions_for(seed: int, shape: tuple[int, int], space: gym.Space) -> np.ndarray:
     """Return (steps, envs, 7) random actions, within half the bounds."""
-    rng = np.random.default_rng(config.seed)
-    shape = (config.steps, config.envs, *space.shape)
-    return (rng.uniform(-0.5, 0.5, shape) * space.high).astype(np.float32)
+    assert isinstance(space, gym.spaces.Box)
+    draws = np.random.default_rng(seed).uniform(-0.5, 0.5, (*shape, *space.shape))
+    return (draws * space.high).astype(np.float32)
 
 
-def run(config: ImaginationSpeedConfig) -> dict[str, Any]:
-    """Measure all by turns and return the figures."""
+def run(config: ImaginationSpeedConfig) -> Record:
+    """Measure all by turns, print and return the figures."""
     import torch
 
     from jepa_gym.world_model import WorldModel
@@ -182,18 +168,19 @@ def run(config: ImaginationSpeedConfig) -> dict[str, Any]:
             if number:  # the first round warms up
                 measured[key].append(steps / seconds)
     speeds = {key: statistics.median(values) for key, values in measured.items()}
-    return {
-        "config": asdict(config) | {"output": None},
+    figures = {
         "rows": [{"what": what, "cores": n, "steps_per_s": x} for (what, n), x in speeds.items()],
         "vector_ratio": speeds[VECTOR, 1] / speeds[SINGLE, 1],
         "real_ratio": speeds[VECTOR, cores] / speeds[REAL, cores],
         "candidates_ratio": speeds[CANDIDATES, cores] / speeds[REAL, cores],
     }
+    print_figures(config, figures)
+    return figures
 
 
-def print_figures(figures: dict[str, Any]) -> None:
+def print_figures(config: ImaginationSpeedConfig, figures: Record) -> None:
     """Print steps per second and ratios."""
-    print(f"{figures['config']['envs']} imagined environments")
+    print(f"{config.envs} imagined environments")
     print(f"{'':18}{'cores':>6}{'steps/s':>10}")
     for row in figures["rows"]:
         print(f"{row['what']:18}{row['cores']:6}{row['steps_per_s']:10.1f}")
@@ -205,17 +192,10 @@ def print_figures(figures: dict[str, Any]) -> None:
         print(f"{name}: {figures[key]:.1f} (bar {bar:.0f})")
 
 
-def main() -> None:
-    """Run the command line."""
-    config = tyro.cli(ImaginationSpeedConfig, description=ImaginationSpeedConfig.__doc__)
-    if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        # libraries read these when they are loaded, and some may be by now
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | THREADS)
-    figures = run(config)
-    print_figures(figures)
-    if config.output is not None:
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return command(run, ImaginationSpeedConfig, arguments, one_thread=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,14 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 
+from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.timing import command, memory, reset_peak
 from jepa_gym.checkpoint import published
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.models import MaskedPredictor, VideoTransformer
@@ -53,7 +54,7 @@ class MemoryConfig:
         """Check ranges.
 
         Raises:
-            ValueError: A number is out of its range.
+            ValueError: If a number is out of its range.
         """
         if self.width < 64 or self.width % 64:
             raise ValueError(f"`width` must be a positive multiple of 64, got {self.width}")
@@ -100,18 +101,11 @@ def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
     return list(module.state_dict().items())
 
 
-def memory() -> dict[str, int]:
-    """Return VmRSS, VmHWM, RssAnon and RssFile of this process, bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = (line.split() for line in lines if line.startswith(("VmRSS", "VmHWM", "Rss")))
-    return {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, _ in fields}
-
-
 def measure(arguments: list[str]) -> None:
     """Load the encoder of argument 2 after that of argument 1, print the growth as JSON."""
     tiny, path = arguments[1:]
     published.load(tiny, "encoder", "encoder")
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew from VmRSS
+    reset_peak()
     before, start = memory(), time.perf_counter()
     encoder = published.load(path, "encoder", "encoder")
     seconds, after = time.perf_counter() - start, memory()
@@ -132,35 +126,27 @@ def _equal(encoder: nn.Module, path: Path) -> bool:
     return got.keys() == wanted.keys() and all(torch.equal(got[n], wanted[n]) for n in got)
 
 
-def run(config: MemoryConfig) -> dict[str, Any]:
-    """Write the file, measure in a new process, delete the file; return the figures."""
+def run(config: MemoryConfig) -> Record:
+    """Write the file, measure in a new process, delete the file; print and return the figures."""
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         tiny, path = Path(folder, "tiny.pt"), Path(folder, "large.pt")
         write_file(tiny, 64, 1)
         size = write_file(path, config.width, config.depth)
-        command = [sys.executable, "-c", _MEASURE, str(tiny), str(path)]
-        figures = json.loads(subprocess.check_output(command, text=True))
+        arguments = [sys.executable, "-c", _MEASURE, str(tiny), str(path)]
+        figures = json.loads(subprocess.check_output(arguments, text=True))
         figures |= {"encoder": size, "file": path.stat().st_size}
     ratio = figures["peak"] / size
-    return figures | {"ratio": ratio, "bar": BAR, "met": ratio <= BAR and figures["equal"]}
-
-
-def main() -> int:
-    """Run the benchmark; return 1 if the bar is missed."""
-    config = tyro.cli(MemoryConfig)
-    figures = run(config)
-    megabytes = {
-        name: figures[name] / 1e6 for name in ("file", "encoder", "peak", "anonymous", "file_pages")
-    }
-    for name, value in megabytes.items():
-        print(f"{name:<12} {value:10.1f} MB")
+    for name in ("file", "encoder", "peak", "anonymous", "file_pages"):
+        print(f"{name:<12} {figures[name] / 1e6:10.1f} MB")
+    met = ratio <= BAR and figures["equal"]
     print(f"loaded in {figures['seconds']:.1f} s, numbers equal: {figures['equal']}")
-    print(f"peak over encoder {figures['ratio']:.3f}, bar {BAR}: {figures['met']}")
-    if config.output:
-        values = {"config": asdict(config) | {"folder": str(config.folder)}} | figures
-        values["config"]["output"] = str(config.output)
-        config.output.write_text(json.dumps(values, indent=2) + "\n")
-    return 0 if figures["met"] else 1
+    print(f"peak over encoder {ratio:.3f}, bar {BAR}: {met}")
+    return figures | {"ratio": ratio, "bar": BAR, "met": met}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 1 if the bar is missed."""
+    return command(run, MemoryConfig, arguments)
 
 
 if __name__ == "__main__":

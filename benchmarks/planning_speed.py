@@ -8,22 +8,26 @@ matrix products of the shapes it multiplies.
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from jepa_gym.agents.mpc import MPCAgent
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.benchmarks import plain_planner
-from jepa_gym.benchmarks.encoder_speed import timings
+from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.timing import (
+    Measurement,
+    command,
+    comparison,
+    medians,
+    print_comparison,
+)
 from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.checkpoint.vjepa2_ac import TRAIN_FRAMES
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
@@ -39,13 +43,12 @@ AGREEMENT = 1e-4
 ACTION_BAR_S = 0.3
 BATCH_AIM = 1.5
 ARITHMETIC_BAR = 0.6
-QUICK = {"samples": 8, "iterations": 1, "rounds": 2, "envs": 4}
 _LATENT_OVER_WIDTH = 1408 / 1024
 _PATCH = 8
 
 
 @dataclass(frozen=True)
-class PlanningSpeedConfig:
+class PlanningSpeedConfig(Measurement):
     """Measure the planner's speed on the CPU, in float32."""
 
     parts: tuple[Part, ...] = PARTS
@@ -63,30 +66,21 @@ class PlanningSpeedConfig:
     """Iterations, for that comparison."""
     envs: int = 16
     """Environments planned in one call."""
-    rounds: int = 3
-    """Measurements of each, by turns; medians count."""
     threads: int = 1
     """Threads of all."""
     seed: int = 0
     """Of weights, contexts and candidates."""
-    quick: bool = False
-    """A look in a minute: 8 samples, 1 iteration, 2 rounds, 4 environments."""
-    output: Path | None = None
-    """JSON file for the figures."""
+
+    QUICK = {"samples": 8, "iterations": 1, "rounds": 2, "envs": 4}
+    LEAST = {"samples": 2, "iterations": 1, "envs": 1, "threads": 1, "depth": 1}
 
     def __post_init__(self) -> None:
-        """Check ranges and apply `quick`.
+        """Check ranges.
 
         Raises:
-            ValueError: a number is out of its range, or nothing is to be measured.
+            ValueError: If a number is out of its range, or nothing is to be measured.
         """
-        if self.quick:
-            for name, value in QUICK.items():
-                object.__setattr__(self, name, value)
-        least = {"samples": 2, "iterations": 1, "envs": 1, "rounds": 1, "threads": 1, "depth": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"`{name}` must be at least {value}, got {getattr(self, name)}")
+        super().__post_init__()
         if self.width < 64 or self.width % 64:
             raise ValueError(f"`width` must be a positive multiple of 64, got {self.width}")
         if not self.parts or not self.sides or min(self.sides) < 1:
@@ -117,18 +111,7 @@ def problem(model: WorldModel, context: int, seed: int) -> tuple[Tensor, Tensor,
     return latents[:, 1:], torch.randn(1, context, 7, generator=generator) / 5, latents[:, 0]
 
 
-def figures_of(forwards: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Return median seconds, by the clock and of the processor, after one call of each."""
-    for forward in forwards.values():
-        forward()
-    wall, cpu = timings(forwards, rounds)
-    return {
-        name: {"wall_s": statistics.median(wall[name]), "cpu_s": statistics.median(cpu[name])}
-        for name in forwards
-    }
-
-
-def recompute(config: PlanningSpeedConfig, side: int, case: str) -> dict[str, Any]:
+def recompute(config: PlanningSpeedConfig, side: int, case: str) -> Record:
     """Compare one plan of ours with that of the plain planner: same search, same candidates."""
     horizon, context, bar = CASES[case]
     model = published_shape(config, side)
@@ -155,22 +138,20 @@ def recompute(config: PlanningSpeedConfig, side: int, case: str) -> dict[str, An
         given = model, latents, states
         plan("plain", lambda actions: plain_planner.energies(*given, actions, goal))
 
-    found = figures_of({"plain": plain, "jepa_gym": ours}, config.rounds)
+    found = comparison({"plain": plain, "jepa_gym": ours}, config.rounds)
     a, b = plans["plain"], plans["jepa_gym"]
     pairs = ((a.actions, b.actions), (a.candidate_costs, b.candidate_costs))
-    return {
-        "case": case,
-        "tokens": side * side + 2,
-        "bar": bar,
-        "rows": found,
-        "ratio": found["plain"]["wall_s"] / found["jepa_gym"]["wall_s"],
-        "cpu_ratio": found["plain"]["cpu_s"] / found["jepa_gym"]["cpu_s"],
-        "difference": max(float((x - y).abs().max()) for x, y in pairs),
-    }
+    difference = max(float((x - y).abs().max()) for x, y in pairs)
+    tokens = side * side + 2
+    print_comparison(f"{tokens} tokens, {case}", found, f"bar {bar:.1f}")
+    agree = "agree" if difference <= AGREEMENT else "DISAGREE"
+    print(f"  results {agree}: largest difference {difference:.1e}")
+    return found | {"case": case, "tokens": tokens, "bar": bar, "difference": difference}
 
 
 def observations(model: WorldModel, count: int) -> dict[str, np.ndarray]:
     """Return `count` start frames of a checkpoint with their goals, as pixel observations."""
+    assert model.folder is not None
     starts = read_starts(model.folder)
     index = np.arange(count) % len(starts.frames)
     return {
@@ -187,29 +168,35 @@ def act(agent: MPCAgent, observation: dict[str, np.ndarray]) -> None:
         _, memory = agent.act(observation, memory, begins, True)
 
 
-def action(config: PlanningSpeedConfig) -> dict[str, Any]:
+def action(config: PlanningSpeedConfig) -> Record:
     """Measure an action of the default model at the planner's default budget, encoding included."""
-    agent = MPCAgent("default")
-    observation = observations(agent.model, 1)
-    found = figures_of({"two actions": lambda: act(agent, observation)}, config.rounds)
-    return {name: value / 2 for name, value in found["two actions"].items()}
+    agent, model = agent_of_default()
+    observation = observations(model, 1)
+    found = medians({"two actions": lambda: act(agent, observation)}, config.rounds)
+    found = {name: value / 2 for name, value in found["two actions"].items()}
+    print(f"default model: {found['wall_s']:.3f} s an action ", end="")
+    print(f"({found['cpu_s']:.3f} CPU s; bar {ACTION_BAR_S})")
+    return found
 
 
-def batch(config: PlanningSpeedConfig) -> dict[str, Any]:
+def batch(config: PlanningSpeedConfig) -> Record:
     """Compare planning for many environments in one call with one after the other."""
-    agent = MPCAgent("default")
-    whole = observations(agent.model, config.envs)
+    agent, model = agent_of_default()
+    whole = observations(model, config.envs)
     rows = [{k: x[i : i + 1] for k, x in whole.items()} for i in range(config.envs)]
-    found = figures_of(
-        {
-            "one by one": lambda: [act(agent, row) for row in rows],
-            "one call": lambda: act(agent, whole),
-        },
-        config.rounds,
-    )
-    ratio = found["one by one"]["wall_s"] / found["one call"]["wall_s"]
-    cpu_ratio = found["one by one"]["cpu_s"] / found["one call"]["cpu_s"]
-    return {"envs": config.envs, "rows": found, "ratio": ratio, "cpu_ratio": cpu_ratio}
+    forwards = {
+        "one by one": lambda: [act(agent, row) for row in rows],
+        "one call": lambda: act(agent, whole),
+    }
+    found = comparison(forwards, config.rounds)
+    print_comparison(f"{config.envs} environments, two actions", found, f"aim {BATCH_AIM}")
+    return found | {"envs": config.envs}
+
+
+def agent_of_default() -> tuple[MPCAgent, WorldModel]:
+    """Return the default agent with the default model, and the model."""
+    model = WorldModel.from_pretrained("default")
+    return MPCAgent(model), model
 
 
 Product = tuple[int, int, int, int]
@@ -259,91 +246,62 @@ def multiplier(shapes: list[Product]) -> Callable[[], None]:
     return multiply
 
 
-def arithmetic(model: WorldModel, samples: int, case: tuple[int, int], rounds: int) -> dict:
+def arithmetic(
+    name: str, model: WorldModel, samples: int, case: tuple[int, int], rounds: int
+) -> Record:
     """Compare imagining candidates with plain matrix products of the same shapes."""
     horizon, context = case
     latents, states, goal = problem(model, context, 0)
-    start, chunk = (
-        model.prepare(latents, states),
-        min(samples, chunk_size(model.predictor, horizon)),
-    )
+    start = model.prepare(latents, states)
+    chunk = min(samples, chunk_size(model.predictor, horizon))
     candidates = torch.randn(1, samples // chunk * chunk, horizon, 7) / 20
     shapes = products(model, chunk, horizon, context) * (samples // chunk)
-    forwards = {
+    forwards: dict[str, Callable[[], Any]] = {
         "engine": lambda: start.energy(candidates, goal, chunk),
         "products": multiplier(shapes),
     }
     with torch.inference_mode():
-        found = figures_of(forwards, rounds)
-    flops = sum(2 * b * m * k * n for b, m, k, n in shapes)
-    return {
-        "gflop": flops / 1e9,
-        "rows": found,
-        "gflop_per_s": {name: flops / 1e9 / row["cpu_s"] for name, row in found.items()},
-        "share": found["products"]["wall_s"] / found["engine"]["wall_s"],
-        "cpu_share": found["products"]["cpu_s"] / found["engine"]["cpu_s"],
-    }
+        found = comparison(forwards, rounds)
+    gflop = sum(2 * b * m * k * n for b, m, k, n in shapes) / 1e9
+    speeds = {name: gflop / row["cpu_s"] for name, row in found["rows"].items()}
+    share, cpu_share = 1 / found.pop("ratio"), 1 / found.pop("cpu_ratio")
+    print(
+        f"{name}: {speeds['engine']:.0f} of {speeds['products']:.0f} GFLOP per CPU-s, "
+        f"share {share:.2f} (bar {ARITHMETIC_BAR}), of CPU {cpu_share:.2f}"
+    )
+    return found | {"gflop": gflop, "gflop_per_s": speeds, "share": share, "cpu_share": cpu_share}
 
 
-def run(config: PlanningSpeedConfig) -> dict[str, Any]:
+def arithmetics(config: PlanningSpeedConfig) -> dict[str, Record]:
+    """Compare for the default model and for the published shape, by case."""
+    default, side = WorldModel.from_pretrained("default"), config.sides[0]
+    scaled, context = published_shape(config, side), default.config.context_frames
+    name = f"default model, horizon 1, context {context}"
+    found = {name: arithmetic(name, default, 2 * config.samples, (1, context), config.rounds)}
+    for case, (horizon, context, _) in CASES.items():
+        name = f"{side**2 + 2} tokens, {case}"
+        shape = (horizon, context)
+        found[name] = arithmetic(name, scaled, config.samples, shape, config.rounds)
+    return found
+
+
+def run(config: PlanningSpeedConfig) -> Record:
     """Measure `config.parts`, print each as it is ready, and return all figures."""
     torch.set_num_threads(config.threads)
-    figures: dict[str, Any] = {"config": asdict(config) | {"output": None}}
-    figures["torch"] = torch.__version__
-    if "recompute" in config.parts:
-        figures["recompute"] = []
-        for side in config.sides:
-            for case in CASES:
-                figures["recompute"].append(row := recompute(config, side, case))
-                print_ratio(f"{row['tokens']} tokens, {case}", row, f"bar {row['bar']:.1f}")
-                agree = "agree" if row["difference"] <= AGREEMENT else "DISAGREE"
-                print(f"  results {agree}: largest difference {row['difference']:.1e}")
-    if "action" in config.parts:
-        figures["action"] = row = action(config)
-        print(f"default model: {row['wall_s']:.3f} s an action ", end="")
-        print(f"({row['cpu_s']:.3f} CPU s; bar {ACTION_BAR_S})")
-    if "batch" in config.parts:
-        figures["batch"] = row = batch(config)
-        print_ratio(f"{row['envs']} environments, two actions", row, f"aim {BATCH_AIM}")
-    if "arithmetic" in config.parts:
-        default, samples = WorldModel.from_pretrained("default"), config.samples
-        scaled = published_shape(config, config.sides[0])
-        context = default.config.context_frames
-        name = f"default model, horizon 1, context {context}"
-        cases = {name: (default, 2 * samples, (1, context))}
-        for name, (horizon, context, _) in CASES.items():
-            cases[f"{config.sides[0] ** 2 + 2} tokens, {name}"] = (
-                scaled,
-                samples,
-                (horizon, context),
-            )
-        figures["arithmetic"] = {}
-        for name, case in cases.items():
-            figures["arithmetic"][name] = row = arithmetic(*case, config.rounds)
-            speed = row["gflop_per_s"]
-            print(
-                f"{name}: {speed['engine']:.0f} of {speed['products']:.0f} GFLOP per CPU-s, ",
-                end="",
-            )
-            print(f"share {row['share']:.2f} (bar {ARITHMETIC_BAR}), of CPU {row['cpu_share']:.2f}")
-    return figures
+    measures: dict[str, Callable[[], Any]] = {
+        "recompute": lambda: [recompute(config, s, case) for s in config.sides for case in CASES],
+        "action": lambda: action(config),
+        "batch": lambda: batch(config),
+        "arithmetic": lambda: arithmetics(config),
+    }
+    found = {part: measure() for part, measure in measures.items() if part in config.parts}
+    return {"torch": torch.__version__} | found
 
 
-def print_ratio(title: str, row: dict[str, Any], bar: str) -> None:
-    """Print the rows of a comparison and its ratio."""
-    print(title)
-    for name, seconds in row["rows"].items():
-        print(f"  {name:12}{seconds['wall_s']:9.3f} s{seconds['cpu_s']:9.3f} CPU s")
-    print(f"  ratio {row['ratio']:.2f} ({bar}), of CPU seconds {row['cpu_ratio']:.2f}")
-
-
-def main() -> None:
-    """Run the command line."""
-    config = tyro.cli(PlanningSpeedConfig, description=PlanningSpeedConfig.__doc__)
-    figures = run(config)
-    if config.output is not None:
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return command(run, PlanningSpeedConfig, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

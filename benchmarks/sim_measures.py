@@ -11,8 +11,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import gymnasium as gym
@@ -21,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
+from jepa_gym.benchmarks.timing import memory
 from jepa_gym.envs.vector import FrankaVectorEnv
 
 CONTROL_STEPS_PER_FRAME = 5
@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
     with shared_context().current():
         from OpenGL import GL  # not before: MuJoCo tells it which OpenGL to load
 
-        renderer = GL.glGetString(GL.GL_RENDERER).decode()
+        renderer = cast(bytes, GL.glGetString(GL.GL_RENDERER)).decode()
     return {
         "renderer": renderer,
         "cores": len(_cores()),
@@ -85,7 +85,7 @@ def frames(size_px: int, count: int) -> dict[str, Any]:
     return {"image_size": size_px, "rows": rows}
 
 
-def _measure(step: Callable[[], None], count: int, name: str) -> dict[str, float]:
+def _measure(step: Callable[[], Any], count: int, name: str) -> dict[str, float]:
     step()
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in tqdm(range(count), name, unit="frame", leave=False):
@@ -96,7 +96,7 @@ def _measure(step: Callable[[], None], count: int, name: str) -> dict[str, float
     }
 
 
-def _reach(camera: str, size_px: int) -> tuple[gym.Env, Callable[[], None]]:
+def _reach(camera: str, size_px: int) -> tuple[gym.Env, Callable[[], Any]]:
     """Return `FrankaReach-v0` without end and a function that makes one random move."""
     env = gym.make(REACH, **(VIEW | {"camera": camera, "image_size": size_px}))
     env.reset(seed=0)
@@ -173,10 +173,11 @@ def share(count: int) -> dict[str, Any]:
     # medians: what else the machine does lengthens a few steps, and hits any part of them
     medians = np.median(rows, axis=0) * 1e3
     shares = dict(zip([*parts, "observation and Python"], medians.tolist(), strict=True))
-    base = env.unwrapped
+    base: Any = env.unwrapped
+    physics: Any = mujoco
     substeps = round(base.step_s / base.model.opt.timestep)
     floor = {
-        "bare physics": _milliseconds(lambda: mujoco.mj_step(base.model, base.data, substeps)),
+        "bare physics": _milliseconds(lambda: physics.mj_step(base.model, base.data, substeps)),
         "bare picture": _milliseconds(base.frame),
     }
     env.close()
@@ -232,10 +233,8 @@ def resets(env_id: str, count: int) -> dict[str, float | None]:
 
 def _resident_mib() -> float | None:
     gc.collect()
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        return None
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    resident = memory().get("VmRSS")
+    return None if resident is None else resident / 2**20
 
 
 def vector(counts: Sequence[int], frames_each: int, rounds: int) -> dict[str, Any]:

@@ -7,29 +7,25 @@ memory, construction, and environments in processes. What it measures stands in 
 
 from __future__ import annotations
 
-import json
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import tyro
+from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.timing import Measurement, command
 
 Part = Literal["construction", "frames", "share", "resets", "vector"]
 PARTS: tuple[Part, ...] = ("construction", "frames", "share", "resets", "vector")
-THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
-"""LP is Mesa's software renderer; 0 keeps it in the calling thread."""
 RATIO_BARS = {128: 15.0, 256: 12.0}
 """Frames per CPU-second against stock robosuite, by picture size."""
 SECOND_ENV_BAR_S = 0.3
 RESET_BAR_MS = 15.0
 VECTOR_BAR = 1.8
-QUICK = {"frames": 30, "resets": 100, "rounds": 3}
 
 
 @dataclass(frozen=True)
-class SpeedConfig:
+class SpeedConfig(Measurement):
     """Measure the Franka suite's speed with one thread a process, against stock robosuite."""
 
     parts: tuple[Part, ...] = PARTS
@@ -44,33 +40,27 @@ class SpeedConfig:
     """Numbers of environments in processes, on two cores."""
     rounds: int = 15
     """Rounds of the measurement of processes, in which all take turns."""
-    quick: bool = False
-    """A look in a minute: 30 frames, 100 resets, 3 rounds."""
-    output: Path | None = None
-    """JSON file for the figures."""
+
+    QUICK = {"frames": 30, "resets": 100, "rounds": 3}
+    LEAST = {"frames": 2, "resets": 1}
 
     def __post_init__(self) -> None:
-        """Check ranges and apply `quick`.
+        """Check ranges.
 
         Raises:
-            ValueError: A number is out of its range, or nothing is to be measured.
+            ValueError: If a number is out of its range, or nothing is to be measured.
         """
-        if self.quick:
-            for name, value in QUICK.items():
-                object.__setattr__(self, name, value)
-        for name, least in (("frames", 2), ("resets", 1), ("rounds", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        super().__post_init__()
         for name in ("parts", "image_sizes", "vector_envs"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must name at least one")
 
 
-def run(config: SpeedConfig) -> dict[str, Any]:
+def run(config: SpeedConfig) -> Record:
     """Measure `config.parts`, print each table as it is ready, and return all figures."""
     from jepa_gym.benchmarks import sim_measures as measures
 
-    figures: dict[str, Any] = {}
+    figures: Record = {}
     if "construction" in config.parts:
         figures["construction"] = measures.construction()
         print_construction(figures["construction"])
@@ -144,16 +134,10 @@ def print_vector(found: dict[str, Any]) -> None:
     print(f"medians over the rounds; bar on 2 cores: {VECTOR_BAR}")
 
 
-def main() -> None:
-    """Run the command line."""
-    config = tyro.cli(SpeedConfig, description=SpeedConfig.__doc__)
-    if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        # libraries read these when they are loaded, and tyro may have loaded some
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | THREADS)
-    figures = run(config)
-    if config.output is not None:
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with the given flags, or those of the process; return the status."""
+    return command(run, SpeedConfig, arguments, one_thread=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

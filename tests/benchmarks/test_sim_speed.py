@@ -1,4 +1,4 @@
-"""The speed benchmark: a tiny real run whose figures agree with each other, however slow."""
+"""The speed benchmark of the suite: a tiny real run within generous bars, and what it counts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from jepa_gym.benchmarks import sim_measures
-from jepa_gym.benchmarks.sim_speed import PARTS, QUICK, SpeedConfig
+from jepa_gym.benchmarks.sim_speed import (
+    PARTS,
+    RESET_BAR_MS,
+    SECOND_ENV_BAR_S,
+    SpeedConfig,
+)
+from jepa_gym.envs.pictures.rendering import FrameRenderer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "sim_speed.py"
 TINY = {"frames": 5, "resets": 3, "rounds": 1, "image-sizes": 32, "vector-envs": 2}
@@ -28,15 +35,14 @@ def test_tiny_run(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     figures = json.loads(output.read_text())
-    assert set(figures) == {*PARTS, "machine"}
+    assert set(figures) == {*PARTS, "machine", "config"}
     assert figures["machine"]["renderer"] in result.stdout
 
     [comparison] = figures["frames"]
     rows = comparison["rows"]
-    base = rows["stock robosuite"]["frames_per_cpu_s"]
     assert len(rows) == 3 and comparison["image_size"] == 32
-    for row in rows.values():
-        assert row["ratio_to_stock"] == pytest.approx(row["frames_per_cpu_s"] / base)
+    for name, row in rows.items():
+        assert row["ratio_to_stock"] > 4 or name == "stock robosuite", "no faster than robosuite"
 
     share = figures["share"]
     assert sum(share["share_ms"].values()) == pytest.approx(share["step_ms"])
@@ -44,13 +50,39 @@ def test_tiny_run(tmp_path):
 
     assert list(figures["resets"]) == sim_measures.franka_ids()
     for reset in figures["resets"].values():
-        assert 0 < reset["median_ms"] <= reset["p95_ms"]
+        assert reset["median_cpu_ms"] < 10 * RESET_BAR_MS and reset["growth_mib"] < 32
 
     rows = figures["vector"]["rows"]
     assert {"1, no process", "2, unsynchronised", "2"} <= set(rows)
     assert rows["1, no process"]["ratio"] == 1.0
     assert min(row["frames_per_s"] for row in rows.values()) > 0
-    assert figures["construction"].keys() == {"imports_s", "first_s", "second_s"}
+    construction = figures["construction"]
+    assert construction["second_s"] < 10 * SECOND_ENV_BAR_S, "what one process shares is made twice"
+
+
+def test_ratios_to_stock_from_known_speeds(monkeypatch):
+    def speed(frames: float):
+        return lambda *_: {"frames_per_s": 1.0, "frames_per_cpu_s": frames}
+
+    monkeypatch.setattr(sim_measures, "_stock", speed(2))
+    monkeypatch.setattr(sim_measures, "_suite", speed(30))
+    rows = sim_measures.frames(128, 5)["rows"]
+    assert [row["ratio_to_stock"] for row in rows.values()] == [1, 15, 15]
+
+
+def test_a_step_that_waits_shows_where(monkeypatch):
+    """A part of a step that gets slower must show in that part, and in no other."""
+    before = sim_measures.share(5)["share_ms"]
+    render = FrameRenderer.render
+
+    def slow(self, *args, **kwargs):
+        time.sleep(0.05)
+        return render(self, *args, **kwargs)
+
+    monkeypatch.setattr(FrameRenderer, "render", slow)
+    after = sim_measures.share(5)["share_ms"]
+    grown = {part: after[part] - before[part] for part in after}
+    assert grown["pictures"] > 40 and sum(grown.values()) - grown["pictures"] < 20
 
 
 def test_help_names_the_parts():
@@ -61,7 +93,7 @@ def test_help_names_the_parts():
 
 def test_quick_overrides_the_counts():
     config = SpeedConfig(quick=True)
-    assert {name: getattr(config, name) for name in QUICK} == QUICK
+    assert {name: getattr(config, name) for name in config.QUICK} == config.QUICK
 
 
 @pytest.mark.parametrize("fields", [{"frames": 0}, {"resets": 0}, {"rounds": 0}, {"parts": ()}])
