@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -45,7 +46,7 @@ def normalise(
     """
     _check_shape(frames)
     shift, scale = (255 * torch.tensor(list(x), device=frames.device) for x in (mean, std))
-    return ((frames.float() - shift) / scale).permute(0, 4, 1, 2, 3)
+    return rearrange((frames.float() - shift) / scale, "b t y x c -> b c t y x")
 
 
 def evaluation_transform(frames: Tensor, crop: int = 256) -> Tensor:
@@ -135,9 +136,9 @@ def _centre_crop(frames: Tensor, size: int, aspect: tuple[float, float]) -> Tens
 
 def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample (B, T, Y, X, 3) to `size`, float32."""
-    images = frames.flatten(0, 1).permute(0, 3, 1, 2).float()
+    images = rearrange(frames, "b t y x c -> (b t) c y x").float()
     images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-    return images.permute(0, 2, 3, 1).unflatten(0, tuple(frames.shape[:2]))
+    return rearrange(images, "(b t) c y x -> b t y x c", b=len(frames))
 
 
 def _resize_uint8(frames: Tensor, size: tuple[int, int]) -> Tensor:

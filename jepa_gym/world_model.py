@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint import folder as checkpoints
@@ -151,12 +152,11 @@ class WorldModel(nn.Module):
                 "what this model saw in training if it is made with "
                 f"gym.make(..., **model.config.frame.env_kwargs()): {self.config.frame.cameras}"
             )
-        flat = self.normaliser.pixels(frames.flatten(0, 1)).to(self.dtype)
-        images = flat.permute(0, 3, 1, 2)  # in channels-last memory
+        pixels = self.normaliser.pixels(frames).to(self.dtype)
+        images = rearrange(pixels, "b t y x c -> (b t) c y x")  # a view, in channels-last memory
         if isinstance(self.encoder, VideoTransformer):
-            tubelet = self.encoder.tubelet_size
-            images = images[:, :, None].expand(-1, -1, tubelet, -1, -1)  # (B * T, 3, 2, Y, X)
-        return self.encoder(images).unflatten(0, tuple(frames.shape[:2]))
+            images = repeat(images, "n c y x -> n c t y x", t=self.encoder.tubelet_size)
+        return rearrange(self.encoder(images), "(b t) n d -> b t n d", b=len(frames))
 
     def encode_train(self, frames: Tensor) -> Tensor:
         """Encode with gradients; otherwise as `encode`."""

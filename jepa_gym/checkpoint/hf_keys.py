@@ -3,7 +3,7 @@
 transformers keeps queries, keys and values apart where the published code has one matrix, and
 stacks the mask tokens. Everything else is renamed only, so both directions are exact.
 
-Reference: the facts of transformers' `VJEPA2Model` and `VJEPA2ForVideoClassification`.
+Reference: `VJEPA2Model` and `VJEPA2ForVideoClassification` in `transformers/models/vjepa2`.
 """
 
 from __future__ import annotations

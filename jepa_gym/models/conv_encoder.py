@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig
@@ -94,7 +95,7 @@ class ConvEncoder(nn.Module):
         Returns:
             (B, N, D) batch-normalised tokens, row-major.
         """
-        x = self.stem(images).flatten(2).transpose(1, 2)  # (B, N, embed_dim)
+        x = rearrange(self.stem(images), "b c rows columns -> b (rows columns) c")
         head_dim = self.config.embed_dim // self.config.num_heads
         rope = grid_rotation(1, self.grid, head_dim, self.config.rope, x.device)
         for block in self.blocks:

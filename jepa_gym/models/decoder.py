@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
@@ -116,5 +117,7 @@ class FrameDecoder(nn.Module):
         x = self.embed(latents) + self.places
         for block in self.blocks:
             x = block(x, None)
-        x = self.norm(x).unflatten(1, self.sizes["grid"]).permute(0, 3, 1, 2)
-        return (self.stages(x).permute(0, 2, 3, 1).float() + self.background).sigmoid()
+        rows, columns = self.sizes["grid"]
+        x = rearrange(self.norm(x), "b (y x) d -> b d y x", y=rows, x=columns)
+        picture = rearrange(self.stages(x), "b colour y x -> b y x colour")
+        return (picture.float() + self.background).sigmoid()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from jepa_gym.models.rope import Rotation, grid_rotation, part
@@ -92,7 +93,8 @@ class VideoTransformer(nn.Module):
             raise ValueError(f"`out_layers` must ascend within 0 .. {last}, got {wanted}")
         x = self._embed(video)
         frames, rows, columns = x.shape[2:]
-        x = x.flatten(2).transpose(1, 2).contiguous()  # (B, tokens, D); a view slows every block
+        x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
+        x = x.contiguous()  # a view slows every block
         rope = self._rotation(frames, (rows, columns), x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)

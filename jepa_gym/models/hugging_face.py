@@ -9,7 +9,7 @@ encoder along, copy its folder into the checkpoint's folder, as `encoder`: that 
 Colours are standardised as the source's preprocessing file says; all three families use
 ImageNet's mean and deviation where it says nothing.
 
-Reference: the facts of transformers' VJEPA2, Dinov2 and DINOv3ViT.
+Reference: `transformers/models/vjepa2`, `dinov2`, `dinov2_with_registers` and `dinov3_vit`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint.digests import file_digest
@@ -93,7 +94,7 @@ class HuggingFaceEncoder(nn.Module):
             (B, N, D) tokens of the patches, row-major, after the network's own final norm.
         """
         if self.is_video:  # the frame is duplicated into one tubelet
-            video = images[:, None].expand(-1, self.tubelet_size, -1, -1, -1)
+            video = repeat(images, "b c y x -> b t c y x", t=self.tubelet_size)
             return self.network(pixel_values_videos=video).last_hidden_state
         return self.network(pixel_values=images).last_hidden_state[:, self.skipped :]
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from jepa_gym.models.linear import Linear
@@ -129,9 +130,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
         """Map (B, Q, embed_dim) queries and (B, N, embed_dim) tokens to (B, Q, embed_dim)."""
-        q = self.q(queries).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        kv = self.kv(tokens).unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3)
-        return attention(q, *kv.unbind(2))
+        heads = self.num_heads
+        q = rearrange(self.q(queries), "b q (heads d) -> b heads q d", heads=heads)
+        k, v = rearrange(
+            self.kv(tokens), "b n (two heads d) -> two b heads n d", two=2, heads=heads
+        )
+        return attention(q, k, v)
 
 
 class CrossAttentionBlock(nn.Module):

@@ -24,7 +24,7 @@ def close(got, expected, tolerance=TOLERANCE):
 
 
 def test_rope_v2_numbers():
-    # facts: d = 4 of one axis at positions 1 and 3; the axis here is the first of three.
+    # d = 4 of one axis at positions 1 and 3; the axis here is the first of three.
     x = torch.tensor([1.0, 2, 3, 4] + [0.0] * 8).reshape(1, 1, 1, 1, 12)
     expected = {1: (-1.1426, 2.0099, -1.7450, 4.0298), 3: (-1.2722, 2.0291, -3.5345, 4.0882)}
     for position, values in expected.items():
