@@ -145,6 +145,14 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When the frames are not of the configured size.
         """
+        self._check_size(frames)
+        pixels = self.normaliser.pixels(frames).to(self.dtype)
+        images = rearrange(pixels, "b t y x c -> (b t) c y x")  # a view, in channels-last memory
+        if isinstance(self.encoder, VideoTransformer):
+            images = repeat(images, "n c y x -> n c t y x", t=self.encoder.tubelet_size)
+        return rearrange(self.encoder(images), "(b t) n d -> b t n d", b=len(frames))
+
+    def _check_size(self, frames: Tensor) -> None:
         size = (self.config.frame.height, self.config.frame.width, 3)
         if frames.ndim != 5 or tuple(frames.shape[2:]) != size:
             raise ValueError(
@@ -152,23 +160,18 @@ class WorldModel(nn.Module):
                 "what this model saw in training if it is made with "
                 f"gym.make(..., **model.config.frame.env_kwargs()): {self.config.frame.cameras}"
             )
-        pixels = self.normaliser.pixels(frames).to(self.dtype)
-        images = rearrange(pixels, "b t y x c -> (b t) c y x")  # a view, in channels-last memory
-        if isinstance(self.encoder, VideoTransformer):
-            images = repeat(images, "n c y x -> n c t y x", t=self.encoder.tubelet_size)
-        return rearrange(self.encoder(images), "(b t) n d -> b t n d", b=len(frames))
 
     def encode_train(self, frames: Tensor) -> Tensor:
         """Encode with gradients; otherwise as `encode`."""
         return layer_norm(self.features(frames).float())
 
     @torch.no_grad()  # not inference mode: latents may become training inputs
-    def encode(self, frames: Tensor | np.ndarray, chunk: int | None = None) -> Tensor:
+    def encode(self, frames: Tensor | np.ndarray, chunk: int = 32) -> Tensor:
         """Encode frames, each alone.
 
         Args:
             frames: (B, T, Y, X, 3) uint8, on any device.
-            chunk: Rows of the batch encoded at a time, which bounds the memory; all by default.
+            chunk: Frames encoded at a time, which bounds the memory.
 
         Returns:
             (B, T, N, D) float32, layer-normed, on the model's device.
@@ -181,8 +184,10 @@ class WorldModel(nn.Module):
             frames = torch.from_numpy(np.ascontiguousarray(frames))
         if frames.dtype != torch.uint8:
             raise TypeError(f"`frames` must be uint8 in [0, 255], got {frames.dtype}")
-        parts = frames.split(chunk or max(1, len(frames)))
-        return torch.cat([self.encode_train(part.to(self.device)) for part in parts])
+        self._check_size(frames)
+        parts = rearrange(frames, "b t y x c -> (b t) 1 y x c").split(chunk)
+        latents = torch.cat([self.encode_train(part.to(self.device)) for part in parts])
+        return rearrange(latents, "(b t) 1 n d -> b t n d", b=len(frames))
 
     def observe(self, observation: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return the latents of what an environment shows and of its goal.

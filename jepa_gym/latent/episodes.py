@@ -23,7 +23,6 @@ from jepa_gym.latent.starts import NoSource, Start, make_source, read_start
 from jepa_gym.world_model import WorldModel
 
 DTYPES = ("float32", "bfloat16")
-ENCODED_AT_ONCE = 32  # bounds the memory
 
 
 def load_model(checkpoint: str | Path, model: WorldModel | None, device: str | None) -> WorldModel:
@@ -280,7 +279,7 @@ class LatentEpisodes:
         return first, torch.stack(goals)
 
     def _encode(self, frames: np.ndarray) -> Tensor:
-        return self.model.encode(frames[:, None], chunk=ENCODED_AT_ONCE)[:, 0]
+        return self.model.encode(frames[:, None])[:, 0]
 
     def _distances(self, latents: Tensor, states: Tensor) -> np.ndarray:
         """Return the scores (k,) of latents (k, N, D) and states (k, 7)."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,3 +91,25 @@ def test_training_has_gradients_everywhere(model):
         "predictor.extrinsics_encoder.weight",
         "predictor.extrinsics_encoder.bias",
     ]
+
+
+def test_encoding_in_chunks_changes_rounding_only(model):
+    pixels, _ = batch(model, 3)
+    whole = model.encode(pixels.numpy()[:, ::-1])
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    torch.testing.assert_close(model.encode(pixels.flip(1), chunk=4), whole, rtol=0, atol=1e-5)
+    assert seen == [4, 2]
+
+
+def test_observe(model):
+    pixels, _ = batch(model, 2)
+    wanted = model.encode(pixels)
+    observation = {"pixels": pixels[:, 0].numpy(), "goal_pixels": pixels[:, 1].numpy()}
+    current, goal = model.observe(observation)
+    assert torch.equal(torch.stack([current, goal], 1), wanted)
+    latents = {"achieved_goal": current.numpy(), "desired_goal": goal.numpy()}
+    assert all(map(torch.equal, model.observe(latents), (current, goal)))
+    metres = {"achieved_goal": np.zeros((2, 3)), "desired_goal": np.zeros((2, 3))}
+    with pytest.raises(ValueError, match=r"latents \(B, 8, 16\) of JEPALatent-v0, got the entries"):
+        model.observe(metres)

@@ -80,7 +80,7 @@ def train(config: DecodeConfig) -> Progress:
     arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
     sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
     frames = spread_frames(held_out, HELD_OUT_FRAMES)
-    latents = encode(model, frames)
+    latents = model.encode(frames[:, None])[:, 0]
     torch.manual_seed(config.seed)
     settings = model.config
     decoder = FrameDecoder(settings.grid, settings.encoder.latent_dim, settings.encoder.patch_size)
@@ -135,11 +135,6 @@ def spread_frames(arrays: ClipArrays, most: int) -> Tensor:
     chosen = np.linspace(0, episodes * length - 1, min(most, episodes * length)).astype(int)
     places = zip(*np.divmod(chosen, length), strict=True)
     return torch.from_numpy(np.concatenate([arrays.clip(e, t, t + 1) for e, t in places]))
-
-
-def encode(model: WorldModel, frames: Tensor, at_once: int = 32) -> Tensor:
-    """Encode frames (M, Y, X, 3) uint8 to latents (M, N, D), in bounded memory."""
-    return torch.cat([model.encode(part[:, None])[:, 0] for part in frames.split(at_once)])
 
 
 def _check_views(dataset: Dataset, model: WorldModel) -> None:

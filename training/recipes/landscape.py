@@ -125,9 +125,9 @@ class Landscape:
         states = np.stack([arrays.states[e, t + first : t + 1] for e, t, _ in pairs])
         goal_states = np.stack([arrays.states[e, g] for e, _, g in pairs])
         return Pairs(
-            latents=model.encode(torch.from_numpy(clips)),
+            latents=model.encode(clips),
             states=torch.from_numpy(states),
-            goals=model.encode(torch.from_numpy(goals))[:, 0],
+            goals=model.encode(goals)[:, 0],
             goal_states=torch.from_numpy(goal_states),
         )
 
@@ -228,7 +228,7 @@ def _pairs_within(
     energies, reached = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
     for episode in episodes:
         length = arrays.states.shape[1]
-        latents = model.encode(torch.from_numpy(arrays.clip(episode, 0, length).copy()[None]))[0]
+        latents = model.encode(arrays.clip(episode, 0, length)[None])[0]
         middle = length // 2
         others = torch.arange(length) != middle
         energies.append(model.energy(latents[None], latents[middle][None])[0][others])

@@ -114,8 +114,7 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
         try:
             latents = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
             for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
-                frames = torch.from_numpy(arrays.frames[episode : episode + 1].copy())
-                latents[episode] = model.encode(frames)[0].numpy()
+                latents[episode] = model.encode(arrays.frames[episode : episode + 1])[0].numpy()
             latents.flush()
             temporary.replace(path)
         finally:

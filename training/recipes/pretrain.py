@@ -233,12 +233,9 @@ def _probe_data(model: WorldModel, arrays: ClipArrays, count: int) -> tuple[Tens
     rng = np.random.default_rng(0)
     episodes = rng.integers(len(arrays.rows), size=count)
     times = rng.integers(arrays.states.shape[1], size=count)
-    features = []
-    for start in range(0, count, 32):
-        part = zip(episodes[start : start + 32], times[start : start + 32], strict=True)
-        clips = np.stack([arrays.clip(e, t, t + 1) for e, t in part])
-        features.append(model.encode(torch.from_numpy(clips)).flatten(1))
-    return torch.cat(features), torch.from_numpy(arrays.states[episodes, times, :3])
+    clips = np.stack([arrays.clip(e, t, t + 1) for e, t in zip(episodes, times, strict=True)])
+    features = model.encode(clips).flatten(1)
+    return features, torch.from_numpy(arrays.states[episodes, times, :3])
 
 
 def _encoder_file(folder: Path) -> Path:

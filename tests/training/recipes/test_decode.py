@@ -54,7 +54,7 @@ def test_lowers_the_error_and_goes_on_where_it_was(config, checkpoint, capsys):
     decoder = read_decoder(config.output, model)
     frames = decode.spread_frames(Dataset.open(config.data).load_arrays("train"), 10)
     assert frames.shape == (10, SIZE, 2 * SIZE, 3)
-    pictures = decoder(decode.encode(model, frames, at_once=4))
+    pictures = decoder(model.encode(frames[:, None], chunk=4)[:, 0])
     flat = decoder.background.sigmoid().expand_as(pictures)
     ours, still = (decode.pixel_losses(x, frames)["square"] for x in (pictures, flat))
     assert ours < 0.8 * still
