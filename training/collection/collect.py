@@ -6,29 +6,41 @@ stopped and ends with the same dataset, however many processes did the work.
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import platform
-import signal
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import mujoco
 import numpy as np
-import tyro
-from scipy.spatial.transform import Rotation
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import jepa_gym
+from jepa_gym.commands import run_command
 from jepa_gym.envs.physics.robosuite_assets import robosuite_version
-from jepa_gym.envs.pictures.rendering import parse_cameras
-from jepa_gym.training.collection.explorers import KINDS, ExplorationEnv, start_episode
-from jepa_gym.training.data.dataset import write_index
-from jepa_gym.training.data.episodes import Episode, write_episode
+from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
+from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
+from jepa_gym.envs.tasks.base import FrankaEnv
+from jepa_gym.files import atomic_write
+from jepa_gym.training.collection.explorers import BEHAVIOURS, check_behaviours, exploration_env
+from jepa_gym.training.collection.record import record_episode
+from jepa_gym.training.data import content
+from jepa_gym.training.data.dataset import INDEX_NAME, episode_files, episode_folders, write_index
+from jepa_gym.training.data.episodes import CorruptEpisodeError, read_metadata, write_episode
+from jepa_gym.training.data.workers import work
 
 FIRST_HELD_OUT_SEED = 1_000_000
 """Seeds from here on belong to evaluation; training data never uses them."""
-CHUNK = 8
+SETTINGS_NAME = "collection.json"
+FREE_SETTINGS = ("output", "episodes", "workers")
+"""What may differ when a collection is continued: it does not change any episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,15 @@ class CollectConfig:
     """Number of episodes the dataset shall hold."""
     steps: int = 15
     """Moves per episode; an episode has one frame more."""
+    task: str = "grasp"
+    """reach, grasp, reach-with-object or pick-place: what the expert does and rewards mean."""
     objects: tuple[str, ...] = ("box", "cup")
     """Objects, taken in turn."""
+    split: str | None = None
+    """Variations of looks, camera and start to draw for each episode: `train` for training; the
+    held-out ones are for evaluation. By default everything looks the same."""
+    behaviours: dict[str, float] = field(default_factory=lambda: dict(BEHAVIOURS))
+    """Who acts, by weight: random moves, moves near the object, with it in the hand, the expert."""
     camera: str = "left+wrist"
     """Camera names joined by +."""
     image_size: int = 128
@@ -57,7 +76,7 @@ class CollectConfig:
     """Processes."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges and names, before anything is written."""
         if self.episodes < 1 or self.steps < 1 or self.workers < 1:
             raise ValueError("`episodes`, `steps` and `workers` must be at least 1")
         if not self.objects:
@@ -67,137 +86,193 @@ class CollectConfig:
                 f"episode seeds {self.seed} to {self.seed + self.episodes - 1} must lie in "
                 f"[0, {FIRST_HELD_OUT_SEED}): later seeds are kept for evaluation"
             )
+        check_choices(split=self.split)
+        for obj in self.objects:
+            check_split_has(self.split, obj)
+        check_behaviours(self.task, self.behaviours)
+        parse_cameras(self.camera)
+        parse_size(self.image_size)
+        check_range("step_s", self.step_s, 0.05, 5.0, "seconds")
+        check_range("max_move_m", self.max_move_m, 0.005, 0.2, "metres")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the episodes, as JSON."""
+        values = {name: value for name, value in asdict(self).items() if name not in FREE_SETTINGS}
+        return values | {"objects": list(self.objects)}
+
+    def folder(self, seed: int) -> Path:
+        """Return the folder of an episode."""
+        return self.output / "episodes" / f"{seed:06d}"
+
+    def object_of(self, seed: int) -> str:
+        """Return the object of an episode."""
+        return self.objects[seed % len(self.objects)]
 
 
-def record_episode(env: ExplorationEnv, seed: int, steps: int) -> Episode:
-    """Play and return one episode of `steps` moves (T = steps + 1 frames) from `seed`."""
-    kind, policy = start_episode(env, seed)
-    frames, states, physics, cameras = [], [], [], []
-    actions, rewards, success = [], [], []
-
-    def observe() -> None:
-        frames.append(env.render())
-        states.append(env.arm.state())
-        physics.append(env.get_state()["physics"])
-        cameras.append([_camera_pose(env, name) for name in env.cameras])
-
-    observe()
-    for step in range(steps):
-        action = np.clip(policy(step), env.action_space.low, env.action_space.high)
-        _, reward, _, _, info = env.step(action)
-        actions.append(action)
-        rewards.append(reward)
-        success.append(info["is_success"])
-        observe()
-    tiled = np.stack(frames).reshape(steps + 1, env.image_size[0], len(env.cameras), -1, 3)
-    return Episode(
-        frames={name: tiled[:, :, index] for index, name in enumerate(env.cameras)},
-        states=np.stack(states),
-        extrinsics={
-            name: np.stack([poses[index] for poses in cameras])
-            for index, name in enumerate(env.cameras)
-        },
-        actions=np.stack(actions),
-        rewards=np.array(rewards),
-        success=np.array(success),
-        sim_state=np.stack(physics),
-        timestamps_s=np.arange(steps + 1) * env.step_s,
-        metadata={"step_s": env.step_s, "kind": kind, "object": env.obj, "seed": seed},
-    )
-
-
-def _camera_pose(env: ExplorationEnv, name: str) -> np.ndarray:
-    """Return the camera's pose (6,): position (m) and extrinsic xyz angles (rad), base frame."""
-    camera = env.data.camera(name)
-    angles = Rotation.from_matrix(camera.xmat.reshape(3, 3)).as_euler("xyz")
-    return np.concatenate([camera.xpos, angles])
-
-
-def _record_chunk(job: tuple[CollectConfig, str, tuple[int, ...]]) -> int:
-    config, obj, seeds = job
-    env = ExplorationEnv(obj, config.camera, config.image_size, config.step_s, config.max_move_m)
-    try:
-        for seed in seeds:
-            write_episode(_folder(config, seed), record_episode(env, seed, config.steps))
-    finally:
-        env.close()
-    return len(seeds)
-
-
-def _folder(config: CollectConfig, seed: int) -> Path:
-    return config.output / "episodes" / f"{seed:06d}"
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends the pool; a half-written episode is never kept."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _open_jobs(config: CollectConfig) -> list[tuple[CollectConfig, str, tuple[int, ...]]]:
-    open_seeds: dict[str, list[int]] = {}
-    for seed in range(config.seed, config.seed + config.episodes):
-        if not _folder(config, seed).exists():
-            open_seeds.setdefault(config.objects[seed % len(config.objects)], []).append(seed)
-    return [
-        (config, obj, tuple(seeds[start : start + CHUNK]))
-        for obj, seeds in open_seeds.items()
-        for start in range(0, len(seeds), CHUNK)
-    ]
-
-
-def collect(config: CollectConfig) -> dict:
+def collect(config: CollectConfig) -> dict[str, Any]:
     """Record all missing episodes and write `dataset.json`.
 
     Returns:
         The content of `dataset.json`.
 
     Raises:
-        KeyboardInterrupt: On Ctrl-C; finished episodes are kept, the same command goes on.
+        ValueError: If the folder holds episodes of other settings, damaged ones, or another
+            collection works in it.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM; finished episodes are kept.
     """
-    cameras = parse_cameras(config.camera)
     (config.output / "episodes").mkdir(parents=True, exist_ok=True)
-    for left_over in (config.output / "episodes").glob(".*.tmp"):
-        _remove(left_over)
-    jobs = _open_jobs(config)
-    done = config.episodes - sum(len(seeds) for _, _, seeds in jobs)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # one thread per process: they share the cores
-    context = multiprocessing.get_context("spawn")
-    with (
-        tqdm(total=config.episodes, initial=done, unit="episode", desc="collect") as bar,
-        context.Pool(config.workers, _ignore_interrupt) as pool,
-    ):
+    with _alone(config.output):
+        _check_settings(config)
+        for left_over in (config.output / "episodes").glob(".*.tmp"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        seeds = _open_seeds(config)
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")  # one thread per process: they share the cores
+        done = config.episodes - len(seeds)
+        with tqdm(total=config.episodes, initial=done, unit="episode", desc="collect") as bar:
+            for _ in work(partial(_record, config), seeds, min(config.workers, len(seeds) or 1)):
+                bar.update()
+        return write_index(config.output, _description(config))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other collections out of a folder; the lock of a killed process is free."""
+    try:
+        with FileLock(folder / ".collect.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(
+            f"another `jepa-gym collect` works in {folder}: wait until it is done, or stop it"
+        ) from error
+
+
+def _check_settings(config: CollectConfig) -> None:
+    """Write the settings of a new collection; refuse others for one that exists.
+
+    Raises:
+        ValueError: If the folder's settings differ or cannot be read.
+    """
+    path, index = config.output / SETTINGS_NAME, config.output / INDEX_NAME
+    settings = config.settings()
+    source = path if path.is_file() else index
+    if not source.is_file():
+        if episode_folders(config.output):
+            raise ValueError(
+                f"{config.output} holds episodes but no {SETTINGS_NAME}, so nobody knows how they "
+                "were recorded; give another --output, or delete the episodes"
+            )
+    else:
         try:
-            for count in pool.imap_unordered(_record_chunk, jobs):
-                bar.update(count)
-        except KeyboardInterrupt:
-            pool.terminate()
-            print(f"\nInterrupted. Finished episodes are kept in {config.output}; run it again.")
-            raise
-    return write_index(config.output, _description(config, cameras))
+            known = json.loads(source.read_text())
+            known = known if source == path else known["settings"]
+            # settings that an earlier version did not have had these values
+            known = CollectConfig(Path()).settings() | known
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{source} is damaged ({error}): restore it, or delete {config.output} and "
+                "collect anew"
+            ) from error
+        other = [
+            f"{name}={known[name]!r}, not {value!r}"
+            for name, value in settings.items()
+            if known[name] != value
+        ]
+        if other:
+            raise ValueError(
+                f"{config.output} was collected with {'; '.join(other)}: give the same settings to "
+                "go on, or another --output"
+            )
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
 
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()
+def _open_seeds(config: CollectConfig) -> list[int]:
+    """Return the seeds whose episodes are missing, those of one object together.
+
+    Raises:
+        ValueError: If an existing episode is damaged or is none of this collection.
+    """
+    seeds = range(config.seed, config.seed + config.episodes)
+    existing = {folder.name: folder for folder in episode_folders(config.output)}
+    strange = sorted(existing.keys() - {config.folder(seed).name for seed in seeds})
+    if strange:
+        raise ValueError(
+            f"{config.output} holds {len(strange)} episodes that are none of the {config.episodes} "
+            f"asked for (the last one is {strange[-1]}): raise --episodes, or give another --output"
+        )
+    known = content.read_files(config.output)
+    found = content.hash_files(config.output, episode_files(config.output), known)
+    for name in content.changed_names(known, found):
+        if name in known and Path(name).parts[1] in existing:
+            _refuse(config.output / Path(*Path(name).parts[:2]), f"{name} was changed")
+    for seed in seeds:
+        if config.folder(seed).name in existing:
+            _check_episode(config, seed)
+    missing = [seed for seed in seeds if config.folder(seed).name not in existing]
+    return sorted(missing, key=lambda seed: (config.objects.index(config.object_of(seed)), seed))
 
 
-def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict:
-    settings = asdict(config) | {"output": config.output.name, "objects": list(config.objects)}
-    del settings["workers"]
+def _check_episode(config: CollectConfig, seed: int) -> None:
+    folder = config.folder(seed)
+    try:
+        metadata = read_metadata(folder)
+    except CorruptEpisodeError as error:
+        _refuse(folder, error.reason)
+    expected = {
+        "step_s": config.step_s,
+        "object": config.object_of(seed),
+        "seed": seed,
+        "trajectory_length": config.steps + 1,
+    }
+    for name, value in expected.items():
+        if metadata.get(name) != value:
+            _refuse(folder, f"its `{name}` is {metadata.get(name)!r}, not {value!r}")
+
+
+def _refuse(folder: Path, reason: str) -> NoReturn:
+    raise ValueError(
+        f"episode {folder}: {reason}; delete that folder and give the same command again, which "
+        "records it anew"
+    )
+
+
+@lru_cache(maxsize=1)
+def _environment(task: str, **kwargs: Any) -> FrankaEnv:
+    """Return the environment that this process records; it is made when the object changes."""
+    return exploration_env(task, **kwargs)
+
+
+def _record(config: CollectConfig, seed: int) -> None:
+    env = _environment(
+        config.task,
+        obj=config.object_of(seed),
+        camera=config.camera,
+        image_size=config.image_size,
+        split=config.split,
+        step_s=config.step_s,
+        max_move_m=config.max_move_m,
+    )
+    episode = record_episode(env, seed, config.steps, config.behaviours)
+    with suppress(FileExistsError):  # a worker of a killed collection finished it just now
+        write_episode(config.folder(seed), episode)
+
+
+def _description(config: CollectConfig) -> dict[str, Any]:
     return {
-        "cameras": list(cameras),
+        "cameras": list(parse_cameras(config.camera)),
         "image_size": config.image_size,
         "step_s": config.step_s,
         "max_move_m": config.max_move_m,
+        "state_convention": "hand",
         "units": {
             "state": "x y z (m, robot base), roll pitch yaw (rad, extrinsic xyz), closedness 0-1",
             "action": "dx dy dz (m, base), Euler xyz of R(t+1) R(t)^T (rad), change of closedness",
             "time": "s",
+            "extrinsics": "x y z (m, robot base), Euler xyz (rad) of OpenCV's camera axes",
         },
-        "kinds": KINDS,
-        "settings": settings,
+        "settings": config.settings() | {"episodes": config.episodes},
         "versions": {
             "jepa_gym": jepa_gym.__version__,
             "mujoco": mujoco.__version__,
@@ -208,14 +283,16 @@ def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict:
     }
 
 
+def _run(config: CollectConfig) -> None:
+    index = collect(config)
+    print(
+        f"{config.output}: {index['episodes']} episodes, content hash {index['content_hash'][:16]}"
+    )
+
+
 def main() -> int:
     """Run the command line."""
-    try:
-        index = collect(tyro.cli(CollectConfig, description=CollectConfig.__doc__))
-    except KeyboardInterrupt:
-        return 130
-    print(f"{index['settings']['episodes']} episodes, content hash {index['content_hash'][:16]}")
-    return 0
+    return run_command(_run, CollectConfig)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the simulator is explored for training data: four kinds of episodes, mixed by seed.
+"""How the simulator is explored for training data: four behaviours, mixed by seed.
 
 Random motion alone rarely touches the object, and expert motion alone never shows what a wrong move
 does; a world model that is to be planned with needs both, with many openings and closings of the
@@ -8,36 +8,32 @@ gripper.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
+from jepa_gym import TASKS
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.envs.tasks.grasp import GOAL_LIFT_M, FrankaGraspEnv
+from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
+from jepa_gym.names import did_you_mean
 
-KINDS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
-"""Kind of episode -> share of the dataset."""
+BEHAVIOURS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
+"""Behaviour -> its share of the episodes: random moves anywhere, near the object, with the object
+in the hand, and the task's expert with noise and mistakes."""
 LOW_M = WORKSPACE_LOW_M - [0.03, 0.03, 0.008]
 HIGH_M = WORKSPACE_HIGH_M + 0.03
 TURN_SHARE = 0.15
 """Share of episodes whose moves also turn the hand."""
+ATTEMPTS = 1000
 
 
 class ExplorationEnv(FrankaGraspEnv):
-    """The grasp scene without goals: a reset costs no simulated grasp and no goal images."""
-
-    def __init__(self, obj: str, camera: str, image_size: int, step_s: float, max_move_m: float):
-        super().__init__(
-            obj,
-            obs_mode="state",
-            camera=camera,
-            image_size=image_size,
-            step_s=step_s,
-            max_move_m=max_move_m,
-            goal_source="random",  # one sub-goal, which is never shown
-            clip_actions=True,
-            render_mode="rgb_array",
-        )
+    """The grasp scene without goals: a reset costs no simulated grasp."""
 
     def set_up_goal(self) -> None:
         """Keep to the task position of `FrankaGrasp-v0`, so that rewards mean the same."""
@@ -46,17 +42,71 @@ class ExplorationEnv(FrankaGraspEnv):
 
 
 Policy = Callable[[int], np.ndarray]
+"""Step -> action (7,)."""
 
 
-def start_episode(env: ExplorationEnv, seed: int) -> tuple[str, Policy]:
-    """Reset `env` from `seed`; return the kind of episode and its policy, step -> action (7,)."""
+def exploration_env(task: str, **kwargs: Any) -> FrankaEnv:
+    """Make the environment of a task for recording: no goal images, actions clipped.
+
+    Args:
+        task: A short name of `jepa_gym.TASKS`.
+        **kwargs: Arguments of `FrankaEnv`: object, camera, size, split, step and bound of moves.
+    """
+    kind: Any = ExplorationEnv
+    if task != "grasp":
+        kind = load_env_creator(str(gym.spec(TASKS[task]).entry_point))
+    return kind(
+        **kwargs,
+        obs_mode="state",
+        goal_source="random",  # one sub-goal, which is never shown
+        clip_actions=True,
+        render_mode="rgb_array",
+    )
+
+
+def check_behaviours(task: str, behaviours: dict[str, float]) -> None:
+    """Check a task and the weights of the behaviours in it.
+
+    Args:
+        task: A short name of `jepa_gym.TASKS`.
+        behaviours: Behaviour -> its weight.
+
+    Raises:
+        ValueError: If there is no such task or behaviour, one does not fit the other, or weights
+            are negative or all zero.
+    """
+    for what, names, known in (("task", [task], TASKS), ("behaviour", behaviours, BEHAVIOURS)):
+        for name in names:
+            if name not in known:
+                meant = did_you_mean(name, known)
+                raise ValueError(f"`{what}` must be one of {list(known)}, got {name!r}.{meant}")
+    if min(behaviours.values()) < 0 or not sum(behaviours.values()) > 0:
+        raise ValueError(f"weights of behaviours must be positive, got {behaviours}")
+    if task == "reach" and behaviours.get("held"):
+        raise ValueError("the task reach holds nothing: give the behaviour `held` the weight 0")
+
+
+def start_episode(env: FrankaEnv, seed: int, behaviours: dict[str, float]) -> tuple[str, Policy]:
+    """Reset an environment and choose who acts in it.
+
+    Args:
+        env: The environment.
+        seed: Decides the episode.
+        behaviours: Behaviour -> its weight.
+
+    Returns:
+        The behaviour and its policy.
+    """
     env.reset(seed=seed)
     rng = env.np_random
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    names = [name for name in BEHAVIOURS if name in behaviours]  # whatever order was given
+    weights = np.array([behaviours[name] for name in names])
+    kind = str(rng.choice(names, p=weights / weights.sum()))
     turns = rng.random() < TURN_SHARE
     if kind == "expert":
         return kind, _noisy_expert(env, rng)
     if kind == "held":
+        assert isinstance(env, ObjectTaskEnv)
         _start_held(env, rng)
         return kind, _wander(env, rng, turns, low=LOW_M, high=HIGH_M, gripper_rate=0.1)
     if kind == "near":
@@ -74,15 +124,19 @@ def _closedness(rng: np.random.Generator) -> float:
     return float(rng.choice([0.0, 1.0, rng.random()], p=[0.6, 0.2, 0.2]))
 
 
-def _near_start(env, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    while True:
+def _near_start(
+    env: FrankaEnv, rng: np.random.Generator, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Draw a hand position (3,) within bounds that does not touch the object."""
+    for _ in range(ATTEMPTS):
         position = rng.uniform(low, high)
         offset = position - env.object_position()
         if np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09:
             return position
+    raise RuntimeError(f"no free place for the hand near the object in {ATTEMPTS} attempts")
 
 
-def _start_held(env: ExplorationEnv, rng: np.random.Generator) -> None:
+def _start_held(env: ObjectTaskEnv, rng: np.random.Generator) -> None:
     env.place_arm(env.grasp_point() + [0, 0, rng.uniform(-0.008, 0.008)])
     close = np.zeros(7)
     close[6] = 1.0
@@ -94,7 +148,7 @@ def _start_held(env: ExplorationEnv, rng: np.random.Generator) -> None:
 
 
 def _wander(
-    env: ExplorationEnv,
+    env: FrankaEnv,
     rng: np.random.Generator,
     turns: bool,
     low: np.ndarray,
@@ -123,8 +177,8 @@ def _wander(
     return act
 
 
-def _noisy_expert(env: ExplorationEnv, rng: np.random.Generator) -> Policy:
-    """Return a policy that grasps, lifts, carries and releases, with noise and mistakes."""
+def _noisy_expert(env: FrankaEnv, rng: np.random.Generator) -> Policy:
+    """Return the task's expert with noise and mistakes; after a grasp it carries and releases."""
     noise_m = rng.choice([0.0, 0.004, 0.01])
     mistake_rate = rng.choice([0.0, 0.1])
     carry_after = int(rng.integers(6, 14))
@@ -133,7 +187,7 @@ def _noisy_expert(env: ExplorationEnv, rng: np.random.Generator) -> Policy:
     def act(step: int) -> np.ndarray:
         action = env.expert_action().astype(np.float64)
         action[:3] *= rng.uniform(0.5, 1.0) if noise_m else 1.0
-        if env.object_held() and step >= carry_after:
+        if isinstance(env, ExplorationEnv) and env.object_held() and step >= carry_after:
             action = _carry(env, target)
         action[:3] += rng.normal(0, noise_m, 3) if noise_m else 0.0
         if rng.random() < mistake_rate:

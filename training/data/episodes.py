@@ -121,7 +121,12 @@ def write_episode(folder: str | Path, episode: Episode) -> Path:
     try:
         with _full_disk_named(folder):
             _write_files(temporary, folder.name, episode)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if folder.exists():
+                raise FileExistsError(f"episode folder {folder} was written meanwhile") from error
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
