@@ -210,7 +210,13 @@ def test_user_errors_are_one_line(copied, monkeypatch, capsys):
 @pytest.mark.parametrize("task", ["reach", "reach-with-object", "pick-place"])
 def test_other_tasks_and_looks(tmp_path, task):
     behaviours = {"expert": 0.5, "near": 0.5}
-    settings = SMALL | {"steps": 2, "task": task, "split": "train", "behaviours": behaviours}
+    settings = SMALL | {
+        "episodes": 8,
+        "steps": 2,
+        "task": task,
+        "split": "train",
+        "behaviours": behaviours,
+    }
     objects = ("can",)
     config = CollectConfig(
         output=tmp_path, workers=1, objects=objects, camera="left+right", **settings
