@@ -27,7 +27,8 @@ AGENTS: dict[str, str] = {
     "smooth-noise": "jepa_gym.agents.smooth_agent:SmoothNoiseAgent",
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
-    "sac": "jepa_gym.agents.sac:SACAgent",
+    "policy": "jepa_gym.agents.policy:PolicyAgent",
+    "sac": "jepa_gym.agents.policy:PolicyAgent",
     **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
 }
 """Agent names and where their classes live; a module is imported when its agent is made."""
@@ -40,7 +41,8 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
         name: One of `AGENTS`.
         **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
             `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`, `config`,
-            `gripper_weight` and more (`mpc-<planner>`), `path` (`sac`).
+            `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and `allow_pickle`
+            (`policy`, `sac`).
 
     Returns:
         The agent, ready for `predict`.
@@ -51,6 +53,8 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
     agent_class = resolve(AGENTS, "agent", name)
     if name.startswith(MPC_PREFIX):
         kwargs["planner"] = name.removeprefix(MPC_PREFIX)
+        if "preset" in kwargs:
+            return agent_class.from_preset(**kwargs)
     return agent_class(**kwargs)
 
 

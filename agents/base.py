@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +15,34 @@ GRIPPER = 6
 """Index of the closedness in a state and of its change in an action."""
 
 Observation = Mapping[str, np.ndarray]
+
+
+def spawned_generator(seed: int) -> np.random.Generator:
+    """Return a generator of an agent's own.
+
+    Gymnasium's generator of a seed is `default_rng(seed)`. An agent that drew from the same stream
+    as the environment it acts in would draw what the environment draws.
+
+    Args:
+        seed: Seed of the agent; it may be that of the environment.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+
+
+class InOneEnvironment:
+    """Something that reads the environment `env` itself: copies of it read the same one.
+
+    A copy of the environment would stand still while the original is acted in.
+    """
+
+    env: Any
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy everything but the environment."""
+        memo[id(self.env)] = self.env
+        copied = object.__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
 
 class Agent(ABC):

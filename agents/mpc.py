@@ -14,17 +14,17 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
   Imagined frames are else never as near to a goal as real ones, and the hand wanders around a goal
   that it has reached.
 * A plan must promise 0.01 less cost than holding still, else the agent holds still.
-* Changes of the gripper are imagined up to its stops only.
+* The gripper acts by the sign of the planned change, and is imagined up to its stops only, see
+  `jepa_gym.agents.planners.gripper`.
 
-The gripper acts by the sign of the planned change, fully open or fully closed, as the maintainers
-of V-JEPA 2 advise (their issue 54): closing just as far as a goal image shows would touch the
-object without squeezing it.
+`MPCAgent.from_preset("published")` has none of them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,22 @@ import numpy as np
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
-from jepa_gym.agents.dynamics import imagined_energies, up_to_the_stops
+from jepa_gym.agents.cost import CostSettings, PlanCost
+from jepa_gym.agents.dynamics import Dynamics
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.base import shifted
-from jepa_gym.agents.planners.bounds import Bounds, check_workspace
+from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Workspace, check_workspace
+from jepa_gym.agents.planners.cem import CEMConfig
+from jepa_gym.agents.planners.gripper import MODES, Gripper, carried_out
 
-NO_CHANGE = 0.05
-"""Changes of the gripper below this are not carried out by an agent that opens and closes fully."""
+COSTS = ("last", "path")
+PUBLISHED: dict[str, Any] = {
+    "context_frames": 1,
+    "min_improvement": None,
+    "gripper": "published",
+    "offset_free": False,
+}
+"""The arguments of `MPCAgent` that make it act as the official code, with its search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +75,49 @@ class PlanRecord:
     action: np.ndarray
     """(B, 7), the action chosen."""
     energy: np.ndarray
-    """(B,), the cost imagined for it."""
+    """(B,), the cost imagined for it; +inf where there was nothing finite to choose by."""
     hold_energy: np.ndarray
     """(B,), the cost imagined for holding still."""
     current_energy: np.ndarray
     """(B,), the energy of the observed frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What was decided for some problems of a batch: `PlanRecord` as tensors, and more."""
+
+    rows: torch.Tensor
+    """(B,) int64, which problems."""
+    actions: torch.Tensor
+    energies: torch.Tensor
+    action: torch.Tensor
+    energy: torch.Tensor
+    hold_energy: torch.Tensor
+    plans: torch.Tensor
+    """(B, K, H, 7), where the next search starts."""
+
+    @staticmethod
+    def joined(parts: Sequence[_Decision]) -> _Decision:
+        """Join decisions, in the order of the batch.
+
+        Searches that stopped sooner get copies of their last candidate, of cost +inf.
+        """
+        longest = max(part.energies.shape[1] for part in parts)
+        order = torch.cat([part.rows for part in parts]).argsort()
+        columns = {}
+        for field in fields(_Decision):
+            values = [getattr(part, field.name) for part in parts]
+            if field.name in ("actions", "energies"):
+                values = [_padded(value, longest) for value in values]
+            columns[field.name] = torch.cat(values)[order]
+        return _Decision(**columns)
+
+
+def _padded(candidates: torch.Tensor, length: int) -> torch.Tensor:
+    """Lengthen costs (B, M) by +inf, or candidates (B, M, H, 7) by copies of their last one."""
+    more = candidates[:, -1:].expand(-1, length - candidates.shape[1], *candidates.shape[2:])
+    more = torch.full_like(more, INFINITE) if candidates.ndim == 2 else more
+    return torch.cat([candidates, more], dim=1)
 
 
 class MPCAgent(Agent):
@@ -79,15 +126,16 @@ class MPCAgent(Agent):
     `last_plan` holds the candidates and energies of the latest call.
 
     Args:
-        model: A world model, or the name or folder of a checkpoint, or another model of
+        model: A world model, or the name or folder of a checkpoint, or other dynamics of
             `jepa_gym.agents.dynamics`.
         planner: A name of `jepa_gym.agents.planners.PLANNERS`.
         config: The planner's config, or None for its defaults.
         gripper_weight: Weight of |predicted - goal closedness| in the cost; 0 is image-only.
         context_frames: Real frames the model sees, or None for the model's own number.
-        min_improvement: Cost that a plan must save against holding still, else hold still.
-        gripper: `full` carries a planned change of the gripper out as a full opening or closing,
-            `exact` as planned.
+        min_improvement: Cost that a plan must save against holding still, else hold still; None
+            carries every plan out.
+        gripper: How a planned change of the gripper is carried out, see
+            `jepa_gym.agents.planners.gripper.Gripper`.
         offset_free: Correct every imagined latent by what the model gets wrong about holding
             still, which is known: the observed frame. The cost of holding still is then exact.
         cost: `last` takes the energy of the last imagined frame, `path` the mean over all.
@@ -101,27 +149,26 @@ class MPCAgent(Agent):
 
     def __init__(
         self,
-        model: Any = "default",
+        model: Dynamics | str | Path = "default",
         planner: str = "cem",
         config: Any = None,
         gripper_weight: float = 0.0,
         context_frames: int | None = None,
-        min_improvement: float = 0.01,
-        gripper: str = "full",
+        min_improvement: float | None = 0.01,
+        gripper: Gripper = "full",
         offset_free: bool = True,
         cost: str = "last",
-        workspace: tuple[Sequence[float], Sequence[float]] | None = None,
+        workspace: Workspace | None = None,
         budget_s: float | None = None,
         seed: int = 0,
     ) -> None:
-        if not 0 <= gripper_weight < float("inf"):
+        if not 0 <= gripper_weight < INFINITE:
             raise ValueError(f"`gripper_weight` must be at least 0, got {gripper_weight}.")
-        if not 0 <= min_improvement < float("inf"):
+        if min_improvement is not None and not 0 <= min_improvement < INFINITE:
             raise ValueError(f"`min_improvement` must be at least 0, got {min_improvement}.")
-        if gripper not in ("full", "exact"):
-            raise ValueError(f'`gripper` must be "full" or "exact", got {gripper!r}.')
-        if cost not in ("last", "path"):
-            raise ValueError(f'`cost` must be "last" or "path", got {cost!r}.')
+        for name, value, allowed in (("gripper", gripper, MODES), ("cost", cost, COSTS)):
+            if value not in allowed:
+                raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.")
         if budget_s is not None and not budget_s > 0:
             raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
         check_workspace(workspace)
@@ -130,22 +177,46 @@ class MPCAgent(Agent):
 
             model = WorldModel.from_pretrained(model)
         if context_frames is None:
-            context_frames = model.config.context_frames
+            context_frames = model.context_frames
         if context_frames < 1:
             raise ValueError(f"`context_frames` must be at least 1, got {context_frames}.")
-        self.model = model
+        self.model: Dynamics = model
         self.planner = make_planner(planner, config)
         self.gripper_weight = gripper_weight
         self.context_frames = context_frames
         self.min_improvement = min_improvement
-        self.gripper = gripper
-        self.offset_free = offset_free
-        self.cost = cost
+        self.gripper: Gripper = gripper
         self.workspace = workspace
         self.budget_s = budget_s
         self.seed = seed
         self.last_plan: PlanRecord | None = None
+        stops = gripper != "published"
+        self._settings = CostSettings(cost == "path", offset_free, stops, gripper_weight)
         self._generators: dict[torch.device, torch.Generator] = {}
+
+    @classmethod
+    def from_preset(cls, preset: str, planner: str = "cem", **changes: Any) -> MPCAgent:
+        """Make an agent by name.
+
+        Args:
+            preset: `published`, search and agent of the official code (no offset correction, no
+                rule for holding still, no warm start, the gripper as planned, one frame of context,
+                800 samples and 10 iterations); `paper`, that budget with the search and the agent
+                of this package; `default`.
+            planner: `cem`, which the presets are of.
+            **changes: Arguments of the constructor, in place of the preset's.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: If the preset is unknown, or the planner another.
+        """
+        config = CEMConfig.preset(preset)
+        if planner != "cem":
+            raise ValueError(f"The preset `{preset}` is one of the planner `cem`, not `{planner}`.")
+        arguments = {"config": config, **(PUBLISHED if preset == "published" else {}), **changes}
+        return cls(planner=planner, **arguments)
 
     @property
     def goal(self) -> str:
@@ -162,99 +233,73 @@ class MPCAgent(Agent):
     ) -> tuple[np.ndarray, Memory]:
         """Plan for a batch of observations; see `Agent.act`.
 
+        Episodes for which every cost is non-finite hold still, with a warning.
+
         Raises:
-            ValueError: If entries are missing, memory does not fit, or every cost is non-finite.
+            ValueError: If entries are missing, memory does not fit, or every cost of every episode
+                is non-finite.
         """
-        current, goal = self._latents(observation)
+        current, goal = self.model.observe(observation)
         closedness = self._goal_closedness(observation, current.device)
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
         memory = self._remember(state, current, states.to(current.device), episode_start)
         generator = self._generator(current.device, deterministic)
         random_state = generator.get_state()
-        records: list[tuple[torch.Tensor, tuple[torch.Tensor, ...]]] = []
+        parts = []
         for length in memory.lengths.unique().tolist():
             rows = (memory.lengths == length).nonzero()[:, 0]
-            latents, poses = memory.latents[rows, -length:], memory.states[rows, -length:]
             generator.set_state(random_state)  # a plan does not depend on the other episodes
-            target = (goal[rows], None if closedness is None else closedness[rows])
-            records.append(
-                (rows, self._plan(latents, poses, target, memory.plans[rows], generator))
+            cost = PlanCost(
+                self.model,
+                memory.latents[rows, -length:],
+                memory.states[rows, -length:],
+                goal[rows],
+                None if closedness is None else closedness[rows],
+                self.planner.config.horizon,
+                self._settings,
             )
-        order = torch.cat([rows for rows, _ in records]).argsort()
-        parts = zip(*(fields for _, fields in records), strict=True)
-        *fields, plans = (_stack(part)[order] for part in parts)
-        current_energy = self.model.energy(current[:, None], goal)[:, 0]
-        arrays = [field.cpu().numpy() for field in (*fields, current_energy)]
-        self.last_plan = PlanRecord(*arrays)
-        return self.last_plan.action, replace(memory, plans=plans)
+            parts.append(self._decide(rows, cost, memory, generator))
+        decision = _Decision.joined(parts)
+        _check_energies(decision.energy)
+        self.last_plan = PlanRecord(
+            actions=decision.actions.cpu().numpy(),
+            energies=decision.energies.cpu().numpy(),
+            action=decision.action.cpu().numpy(),
+            energy=decision.energy.cpu().numpy(),
+            hold_energy=decision.hold_energy.cpu().numpy(),
+            current_energy=self.model.energy(current[:, None], goal)[:, 0].cpu().numpy(),
+        )
+        return self.last_plan.action, replace(memory, plans=decision.plans)
 
-    def _plan(
-        self,
-        latents: torch.Tensor,
-        states: torch.Tensor,
-        target: tuple[torch.Tensor, torch.Tensor | None],
-        starts: torch.Tensor,
-        generator: torch.Generator,
-    ) -> tuple[torch.Tensor, ...]:
-        """Search for problems of one context length.
-
-        Returns:
-            The first fields of `PlanRecord`, and where the next search starts (B, K, H, 7).
-        """
-        goal, closedness = target
-        hold = torch.zeros(len(latents), 1, self.planner.config.horizon, ACTION_DIM)
-        hold = hold.to(generator.device)
-        held = hold if self.offset_free else None
-        energies = imagined_energies(self.model, latents, states, goal, self.cost, held)
-
-        def cost(actions: torch.Tensor) -> torch.Tensor:
-            actions, predicted = up_to_the_stops(states[:, -1, GRIPPER], actions)
-            energy = energies(actions)
-            if closedness is None:
-                return energy
-            return energy + self.gripper_weight * (predicted - closedness[:, None]).abs()
-
-        limits = self.planner.config.limits()
-        bounds = Bounds(**limits, workspace=self.workspace, position=states[:, -1, :3])
+    def _decide(
+        self, rows: torch.Tensor, cost: PlanCost, memory: Memory, generator: torch.Generator
+    ) -> _Decision:
+        """Search for the problems `rows` of the memory, which are of one context length."""
+        states, starts = memory.states[rows, -1], memory.plans[rows]
+        bounds = Bounds(self.planner.config, self.workspace, states[:, :3], generator.device)
         init = starts if starts.shape[1] else None
         plan = self.planner.plan(
-            cost, len(latents), generator, init, bounds=bounds, budget_s=self.budget_s
+            cost, len(rows), generator, init, bounds=bounds, budget_s=self.budget_s
         )
-        hold_cost = cost(hold)[:, 0]
-        if not bool((plan.cost.isfinite() & hold_cost.isfinite()).all()):
-            raise ValueError(
-                "The world model gave no finite energy to plan with; check that checkpoint and "
-                "observation are sound."
-            )
-        moves = plan.cost < hold_cost - self.min_improvement
+        hold_cost = cost(cost.hold)[:, 0]
+        moves = plan.cost.isfinite()
+        sound = moves & hold_cost.isfinite()
+        if self.min_improvement is not None:
+            moves = sound & (plan.cost < hold_cost - self.min_improvement)
         action = torch.where(moves[:, None], plan.actions[:, 0], 0)
-        action = up_to_the_stops(states[:, -1, GRIPPER], action[:, None, None])[0][:, 0, 0]
-        if self.gripper == "full":
-            change = action[:, GRIPPER]
-            action[:, GRIPPER] = torch.where(change.abs() < NO_CHANGE, 0, change.sign())
-        energy = torch.where(moves, plan.cost, hold_cost)
+        energy = torch.where(moves, plan.cost, torch.where(sound, hold_cost, INFINITE))
         if starts.shape[1]:
             following = shifted(plan.cheapest(starts.shape[1]))
             starts = torch.where(moves[:, None, None, None], following, 0)
-        return plan.candidates, plan.candidate_costs, action, energy, hold_cost, starts
-
-    def _latents(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the observed and the goal's latents, each (B, N, D)."""
-        if hasattr(self.model, "observe"):
-            return self.model.observe(observation)
-        if "pixels" in observation and "goal_pixels" in observation:
-            frames = np.stack([observation["pixels"], observation["goal_pixels"]], axis=1)
-            latents = self.model.encode(torch.from_numpy(frames))  # (B, 2, N, D)
-            return latents[:, 0], latents[:, 1]
-        current, goal = observation.get("achieved_goal"), observation.get("desired_goal")
-        if current is None or goal is None or current.ndim != 3:
-            raise ValueError(
-                "Planning needs `pixels` and `goal_pixels` (make the environment with "
-                'obs_mode="both") or the latents of JEPALatent-v0, got the entries '
-                f"{ {key: value.shape for key, value in observation.items()} }."
-            )
-        current, goal = torch.from_numpy(current), torch.from_numpy(goal)
-        return current, goal
+        return _Decision(
+            rows=rows,
+            actions=plan.candidates,
+            energies=plan.candidate_costs,
+            action=carried_out(action, states[:, GRIPPER], self.gripper),
+            energy=energy,
+            hold_energy=hold_cost,
+            plans=starts,
+        )
 
     def _goal_closedness(
         self, observation: dict[str, np.ndarray], device: torch.device
@@ -307,18 +352,16 @@ class MPCAgent(Agent):
         return self._generators[device]
 
 
-def _stack(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join batches; searches that stopped sooner get copies of their last candidate, of cost +inf.
-
-    Args:
-        parts: (B, M) costs, (B, M, H, 7) candidates, or others of one shape but for the batch.
-    """
-    if len({part.shape[1:] for part in parts}) == 1:
-        return torch.cat(tuple(parts))
-    longest = max(part.shape[1] for part in parts)
-    padded = []
-    for part in parts:
-        more = part[:, -1:].expand(-1, longest - part.shape[1], *part.shape[2:])
-        more = torch.full_like(more, torch.inf) if part.ndim == 2 else more
-        padded.append(torch.cat([part, more], dim=1))
-    return torch.cat(padded)
+def _check_energies(energies: torch.Tensor) -> None:
+    """Warn if some of the energies (B,) are not finite, refuse if all are."""
+    broken = (~energies.isfinite()).nonzero()[:, 0].tolist()
+    if not broken:
+        return
+    told = "no finite energy to plan with; check that checkpoint and observation are sound."
+    if len(broken) == len(energies):
+        raise ValueError(f"The world model gave {told}")
+    warnings.warn(
+        f"Episodes {broken} of {len(energies)} hold still: the world model gave {told}",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from jepa_gym.agents.base import ACTION_DIM, Agent
+from jepa_gym.agents.base import ACTION_DIM, Agent, spawned_generator
 
 
 class RandomAgent(Agent):
@@ -27,7 +27,7 @@ class RandomAgent(Agent):
     def __init__(self, action_space: spaces.Box, seed: int = 0) -> None:
         check_bounded(action_space)
         self.action_space = action_space
-        self._generator = np.random.default_rng(seed)
+        self._generator = spawned_generator(seed)
 
     def act(
         self,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from typing import Any
+
+from jepa_gym.names import did_you_mean
 
 from jepa_gym.names import did_you_mean
 
 
-def resolve(registry: Mapping[str, str], kind: str, name: str) -> type:
+def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
     """Import and return the class registered under a name.
 
     Args:

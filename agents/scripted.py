@@ -7,10 +7,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from jepa_gym.agents.base import Agent
+from jepa_gym.agents.base import Agent, InOneEnvironment, spawned_generator
 
 
-class ScriptedAgent(Agent):
+class ScriptedAgent(InOneEnvironment, Agent):
     """Ask one real environment for its expert's action (privileged simulator information).
 
     Args:
@@ -26,7 +26,7 @@ class ScriptedAgent(Agent):
                 f"{type(env.unwrapped).__name__} has no `expert_action()`; the scripted agent "
                 "works in the Franka environments only."
             )
-        self.env = env
+        self.env: Any = env
 
     def act(
         self,
@@ -76,7 +76,7 @@ class NoisyScriptedAgent(ScriptedAgent):
         if not 0.0 <= mistake_rate <= 1.0:
             raise ValueError(f"`mistake_rate` must be in [0, 1], got {mistake_rate!r}.")
         self.noise, self.mistake_rate = noise, mistake_rate
-        self._generator = np.random.default_rng(seed)
+        self._generator = spawned_generator(seed)
 
     def act(
         self,

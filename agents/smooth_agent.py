@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from jepa_gym.agents.base import Agent
+from jepa_gym.agents.base import Agent, spawned_generator
 from jepa_gym.agents.random_agent import check_bounded
 
 
@@ -39,7 +39,7 @@ class SmoothNoiseAgent(Agent):
         self.memory, self.spread = memory, spread
         self._middle = (action_space.high + action_space.low) / 2
         self._half = (action_space.high - action_space.low) / 2
-        self._generator = np.random.default_rng(seed)
+        self._generator = spawned_generator(seed)
 
     def act(
         self,

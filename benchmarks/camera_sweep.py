@@ -38,6 +38,8 @@ QUICK_ANGLES_DEG = (35.0, 60.0, 85.0)
 STEPS = 201
 QUICK_STEPS = 41
 MOVE_M = 0.05
+DIRECTIONS = 1000
+"""Directions drawn for one move; a quarter of them lead inside even from a corner."""
 HEIGHT_M = 0.20
 """Height of the hand, above what stands on the table."""
 
@@ -173,11 +175,12 @@ def _next_place(
     rng: np.random.Generator, place: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
     """Return the place (2,) that lies 5 cm away in a random direction, inside the bounds."""
-    while True:
+    for _ in range(DIRECTIONS):
         angle = rng.uniform(0, 2 * np.pi)
         following = place + MOVE_M * np.array([np.cos(angle), np.sin(angle)])
         if (following >= low).all() and (following <= high).all():
             return following
+    raise ValueError(f"No move of {MOVE_M} m from {place} ends between {low} and {high} m.")
 
 
 def _wrapped(angle_deg: float) -> float:
@@ -198,7 +201,7 @@ def measure_camera(job: CameraJob) -> Record:
     Returns:
         What was measured (JSON types).
     """
-    from jepa_gym.agents.calibration import fit_actions, infer_actions
+    from jepa_gym.benchmarks.calibration import fit_actions, infer_actions
 
     model, motion = world_model(job.checkpoint), job.motion
     env = _environment(json.dumps(job.env_kwargs, sort_keys=True))

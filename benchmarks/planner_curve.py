@@ -29,13 +29,13 @@ from jepa_gym.files import atomic_write
 
 BUDGETS: dict[str, tuple[dict[str, int], ...]] = {
     "cem": (
-        {"samples": 8, "iterations": 2, "elites": 3},
-        {"samples": 16, "iterations": 4, "elites": 4},
+        {"samples": 8, "iterations": 2, "top_k": 3},
+        {"samples": 16, "iterations": 4, "top_k": 4},
         {"samples": 32, "iterations": 6},
         {"samples": 64, "iterations": 10},
     ),
     "icem": (
-        {"samples": 16, "iterations": 3, "elites": 4},
+        {"samples": 16, "iterations": 3, "top_k": 4},
         {"samples": 48, "iterations": 6},
     ),
     "mppi": ({"samples": 16, "iterations": 4}, {"samples": 32, "iterations": 6}),

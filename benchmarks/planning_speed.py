@@ -116,12 +116,11 @@ def recompute(config: PlanningSpeedConfig, side: int, case: str) -> Record:
     horizon, context, bar = CASES[case]
     model = published_shape(config, side)
     latents, states, goal = problem(model, context, config.seed)
-    elites = min(10, config.samples)
     search = CEM(
         CEMConfig(
             samples=config.samples,
             iterations=config.iterations,
-            elites=elites,
+            top_k=min(10, config.samples),
             horizon=horizon,
         )
     )

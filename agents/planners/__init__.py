@@ -1,10 +1,9 @@
 """Planners: search for the action sequence of least cost.
 
-To add a planner, write one file with a frozen config and a class that keeps the protocol
+To add a planner, write one file with a frozen config and a subclass of
 `jepa_gym.agents.planners.base.Planner`, and add one line to `PLANNERS`; the tests of
-`tests/agents/test_planners.py` and the agent `mpc-<name>` come with it. A subclass of
-`jepa_gym.agents.planners.base.SearchPlanner` says only how it searches: bounds, time budget, early
-stop and bad costs are taken care of.
+`tests/agents/test_planners.py` and the agent `mpc-<name>` come with it. The subclass says only how
+it searches: bounds, time budget, early stop and bad costs are taken care of.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PLANNERS: dict[str, str] = {
 """Planner names and where their classes live."""
 
 
-def make_planner(name: str, config: Any = None) -> Planner:
+def make_planner(name: str, config: Any = None) -> Planner[Any]:
     """Make a registered planner.
 
     Args:
@@ -40,8 +39,7 @@ def make_planner(name: str, config: Any = None) -> Planner:
     Raises:
         ValueError: If the name is unknown.
     """
-    planner_class = resolve(PLANNERS, "planner", name)
-    return planner_class() if config is None else planner_class(config)
+    return resolve(PLANNERS, "planner", name)(config)
 
 
 __all__ = ["PLANNERS", "make_planner"]

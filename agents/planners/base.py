@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, TypeVar
 
 import torch
 
@@ -40,15 +40,21 @@ class SearchConfig(MoveLimits):
         check(self, "at least 0", lambda x: x >= 0, "warm_start", "stop_every")
         check(self, "in [0, 1)", lambda x: 0 <= x < 1, "stop_gain")
 
-    def limits(self) -> dict[str, float | str | bool]:
-        """Return the limits of a step, as `Bounds` takes them."""
-        return {name: getattr(self, name) for name in MoveLimits.__dataclass_fields__}
+
+Config = TypeVar("Config", bound=SearchConfig)
 
 
-class Planner(Protocol):
-    """Search for the action sequence of least cost."""
+class Planner(ABC, Generic[Config]):
+    """Search for the action sequence of least cost; a subclass says only how it searches.
 
-    config: SearchConfig
+    Args:
+        config: Budget and bounds of the search, or None for the defaults of `config_class`.
+    """
+
+    config_class: type[Config]
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = self.config_class() if config is None else config
 
     def plan(
         self,
@@ -80,26 +86,8 @@ class Planner(Protocol):
         Raises:
             ValueError: If an argument does not fit.
         """
-        ...
-
-
-class SearchPlanner(ABC):
-    """A planner that only says how it searches; see `Planner`."""
-
-    config: SearchConfig
-
-    def plan(
-        self,
-        cost_fn: CostFunction,
-        batch_size: int,
-        generator: torch.Generator,
-        init: torch.Tensor | None = None,
-        *,
-        bounds: Bounds | None = None,
-        budget_s: float | None = None,
-    ) -> Plan:
-        """Search once for every problem of a batch; see `Planner.plan`."""
-        bounds = Bounds(**self.config.limits()) if bounds is None else bounds
+        if bounds is None:
+            bounds = Bounds(self.config, device=generator.device)
         starts = start(init, batch_size, self.config.horizon, generator.device)
         search = Search(cost_fn, batch_size, generator, self.config, bounds, budget_s)
         self.search(search, starts)

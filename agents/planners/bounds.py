@@ -1,4 +1,4 @@
-"""What a plan may do: bounds of every move, and of the place where the moves lead."""
+"""What a plan may do: bounds of every number of an action, and of where the moves lead."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from jepa_gym.agents.base import GRIPPER
-
 NORMS = ("box", "ball")
 INFINITE = float("inf")
+
+Workspace = tuple[Sequence[float], Sequence[float]]
+"""Lowest and highest x, y, z in metres."""
 
 
 def check(config: Any, rule: str, valid: Callable[[Any], bool], *names: str) -> None:
@@ -79,71 +80,61 @@ class MoveLimits:
         rule = f"in [0, max_gripper={self.max_gripper})"
         check(self, rule, lambda x: 0 <= x < self.max_gripper, "gripper_dead_zone")
 
-    def per_axis(self) -> torch.Tensor:
-        """Return the bound (7,) of each number of an action; 0 for a rotation not searched."""
-        rotation = self.max_rotation_rad if self.search_rotation else 0.0
-        return torch.tensor([self.max_move_m] * 3 + [rotation] * 3 + [self.max_gripper])
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bounds(MoveLimits):
-    """Limits of every step, and the workspace that the moves may not leave.
+class Bounds:
+    """Brings actions into the limits of every step, and keeps the hand in a workspace.
 
     A hand that starts outside the workspace is not pulled in, it may only not go farther out.
-    """
-
-    workspace: tuple[Sequence[float], Sequence[float]] | None = None
-    """Lowest and highest x, y, z in metres of the hand, or None for no bound."""
-    position: torch.Tensor | None = None
-    """(B, 3) metres, where the hand is now; needed with `workspace`."""
-
-    def __post_init__(self) -> None:
-        """Check ranges.
-
-        Raises:
-            ValueError: If a field is out of its range, or the workspace has no position.
-        """
-        MoveLimits.__post_init__(self)
-        check_workspace(self.workspace)
-        if self.workspace is not None and (
-            self.position is None or self.position.ndim != 2 or self.position.shape[1] != 3
-        ):
-            got = None if self.position is None else tuple(self.position.shape)
-            raise ValueError(
-                f"`workspace` needs `position` (B, 3) in metres, where the moves start; got {got}."
-            )
-
-
-class Projection:
-    """Brings actions into bounds; holds what that needs on the device of the search.
 
     Attributes:
         limit: (7,), the bound of each number of an action; 0 for a rotation not searched.
+        dead_zone: (7,), what becomes 0 of each number.
 
     Args:
-        bounds: What a plan may do.
-        batch_size: Number of problems B.
+        limits: How far one step may go; a planner's config is one.
+        workspace: Where the hand may be, or None for anywhere.
+        position: (B, 3) metres, where the hand is now; needed with `workspace`.
         device: Where the search runs.
 
     Raises:
-        ValueError: If the bounds' `position` is of another batch.
+        ValueError: If the workspace has no position, or its corners are none.
     """
 
-    def __init__(self, bounds: Bounds, batch_size: int, device: torch.device) -> None:
-        self._bounds = bounds
-        self.limit = bounds.per_axis().to(device)
-        if bounds.workspace is None:
+    def __init__(
+        self,
+        limits: MoveLimits,
+        workspace: Workspace | None = None,
+        position: torch.Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        rotation = limits.max_rotation_rad if limits.search_rotation else 0.0
+        limit = [limits.max_move_m] * 3 + [rotation] * 3 + [limits.max_gripper]
+        self.limit = torch.tensor(limit, device=device)
+        self.dead_zone = torch.tensor([0.0] * 6 + [limits.gripper_dead_zone], device=device)
+        # the share is rounded down, so that no product of it is longer than the bound
+        self._radius = limits.max_move_m * (1 - 1e-6) if limits.norm == "ball" else None
+        self._place = None
+        check_workspace(workspace)
+        if workspace is None:
             return
-        if len(bounds.position) != batch_size:
+        if position is None or position.ndim != 2 or position.shape[1] != 3:
+            got = None if position is None else tuple(position.shape)
+            raise ValueError(
+                f"`workspace` needs `position` (B, 3) in metres, where the moves start; got {got}."
+            )
+        self._place = position.to(self.limit)
+        self._low, self._high = torch.tensor(workspace).to(self.limit)
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raise ValueError if the positions are not one for each of `batch_size` problems."""
+        if self._place is not None and len(self._place) != batch_size:
             raise ValueError(
                 f"`position` must be ({batch_size}, 3), one for each problem, got "
-                f"{tuple(bounds.position.shape)}."
+                f"{tuple(self._place.shape)}."
             )
-        self._place = bounds.position.to(self.limit)
-        self._low, self._high = torch.tensor(bounds.workspace).to(self.limit)
 
     def clip(self, actions: torch.Tensor) -> torch.Tensor:
-        """Bring actions into the bounds; the gripper's dead zone is left alone.
+        """Bring actions into the bounds; dead zones are left alone.
 
         Args:
             actions: (B, S, H, 7), physical units.
@@ -152,25 +143,21 @@ class Projection:
             (B, S, H, 7), a new tensor. No number is larger than it was.
         """
         actions = actions.clamp(-self.limit, self.limit)
-        if self._bounds.norm == "ball":
+        if self._radius is not None:
             length = actions[..., :3].norm(dim=-1, keepdim=True)
-            # the share is rounded down, so that no product of it is longer than the bound
-            radius = self._bounds.max_move_m * (1 - 1e-6)
-            actions[..., :3] *= (radius / length.clamp(min=1e-12)).clamp(max=1)
-        if self._bounds.workspace is not None:
-            self._keep_inside(actions)
+            actions[..., :3] *= (self._radius / length.clamp(min=1e-12)).clamp(max=1)
+        if self._place is not None:
+            self._keep_inside(actions, self._place)
         return actions
 
     def allowed(self, actions: torch.Tensor) -> torch.Tensor:
-        """Bring actions (B, S, H, 7) into the bounds and out of the gripper's dead zone."""
+        """Bring actions (B, S, H, 7) into the bounds and out of the dead zones."""
         actions = self.clip(actions)
-        gripper = actions[..., GRIPPER]
-        gripper.masked_fill_(gripper.abs() < self._bounds.gripper_dead_zone, 0.0)
-        return actions
+        return actions.masked_fill_(actions.abs() < self.dead_zone, 0.0)
 
-    def _keep_inside(self, actions: torch.Tensor) -> None:
+    def _keep_inside(self, actions: torch.Tensor, place: torch.Tensor) -> None:
         """Shorten moves (B, S, H, 7), in place, where they would lead out of the workspace."""
-        place = self._place[:, None].expand(*actions.shape[:2], 3)
+        place = place[:, None].expand(*actions.shape[:2], 3)
         for step in range(actions.shape[2]):
             move = actions[:, :, step, :3]
             down, up = (self._low - place).clamp(max=0), (self._high - place).clamp(min=0)

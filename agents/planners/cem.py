@@ -14,19 +14,28 @@ Deviations from it:
   what 64 x 3 costs and ends closer to the optimum of a smooth cost.
 * Rotation can be searched; as officially, it is not by default.
 
-`CEMConfig.preset("published")` has none of them.
+`CEMConfig.preset("published")` has none of them (a problem planned alone shares its noise with no
+other); `MPCAgent.from_preset("published")` is the agent that goes with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from jepa_gym.agents.base import GRIPPER
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.base import ACTION_DIM
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import check
-from jepa_gym.agents.planners.search import Search, cheapest, refit
+from jepa_gym.agents.planners.gripper import (
+    PUBLISHED_BOUND,
+    PUBLISHED_DEAD_ZONE,
+    PUBLISHED_MOMENTUM,
+    beside,
+    published_std,
+)
+from jepa_gym.agents.planners.search import Search, refit, top_k
+from jepa_gym.names import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +49,16 @@ class CEMConfig(SearchConfig):
     """Candidates an iteration, the mean included."""
     iterations: int = 6
     """Refinements of mean and standard deviation."""
-    elites: int = 5
+    top_k: int = 5
     """Cheapest candidates that the next mean and standard deviation are taken from."""
-    momentum_mean: float = 0.15
-    """Weight of the old mean of xyz (and rotation) in the new one."""
-    momentum_std: float = 0.15
-    """Weight of the old standard deviation of xyz (and rotation) in the new one."""
-    gripper_momentum_mean: float = 0.15
-    """Weight of the old mean of the gripper in the new one."""
-    gripper_momentum_std: float = 0.15
-    """Weight of the old standard deviation of the gripper in the new one."""
+    momentum_mean: float | tuple[float, ...] = 0.15
+    """Weight of the old mean in the new one; a number, or seven, one for each of an action's."""
+    momentum_std: float | tuple[float, ...] = 0.15
+    """Weight of the old standard deviation in the new one, likewise."""
     as_published: bool = False
-    """Plan as the official code: samples are drawn without the mean, the gripper's with standard
-    deviation 1, its dead zone is applied to the result alone, and the result is the last mean. Its
-    cost is evaluated once, in the end, to be told; it decides nothing."""
+    """Plan as the official code: samples are drawn without the mean, the gripper's with a standard
+    deviation of its own, dead zones are applied to the result alone, and the result is the last
+    mean. Its cost is evaluated once, in the end, to be told; it decides nothing."""
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -64,9 +69,9 @@ class CEMConfig(SearchConfig):
         SearchConfig.__post_init__(self)
         check(self, "at least 1", lambda x: x >= 1, "samples", "iterations")
         rule = f"in [2, samples={self.samples}]"
-        check(self, rule, lambda x: 2 <= x <= self.samples, "elites")
-        momenta = [f"{part}momentum_{of}" for part in ("", "gripper_") for of in ("mean", "std")]
-        check(self, "in [0, 1)", lambda x: 0 <= x < 1, *momenta)
+        check(self, rule, lambda x: 2 <= x <= self.samples, "top_k")
+        rule = f"in [0, 1), one number or {ACTION_DIM}"
+        check(self, rule, _is_momentum, "momentum_mean", "momentum_std")
 
     @classmethod
     def preset(cls, name: str) -> CEMConfig:
@@ -88,51 +93,54 @@ class CEMConfig(SearchConfig):
             moves within 0.075 m. It gives no momenta: those of `published` are of the official
             notebook, the one place that plans with 0.075 m.
         """
-        budget = {"samples": 800, "iterations": 10, "elites": 10}
-        gripper = {"max_gripper": 0.75, "gripper_dead_zone": 0.25}
+        paper = cls(
+            samples=800,
+            iterations=10,
+            top_k=10,
+            max_gripper=PUBLISHED_BOUND,
+            gripper_dead_zone=PUBLISHED_DEAD_ZONE,
+        )
+        momentum_std = beside(0.75, PUBLISHED_MOMENTUM)
         presets = {
             "default": cls(),
-            "paper": cls(**budget, **gripper),
-            "published": cls(**budget, **gripper, momentum_std=0.75, as_published=True),
+            "paper": paper,
+            "published": replace(paper, momentum_std=momentum_std, as_published=True),
         }
         if name not in presets:
-            raise ValueError(f"Unknown preset `{name}`. Presets: {', '.join(presets)}.")
+            hint = did_you_mean(name, presets)
+            raise ValueError(f"Unknown preset `{name}`.{hint} Presets: {', '.join(presets)}.")
         return presets[name]
 
 
-def _per_axis(others: float, gripper: float) -> torch.Tensor:
-    """Return (7,) float32 with one value for xyz and rotation, one for the gripper."""
-    return torch.tensor([others] * 6 + [gripper])
+def _is_momentum(value: float | tuple[float, ...]) -> bool:
+    """Tell whether a value is a momentum, or seven."""
+    several = value if isinstance(value, tuple) else (value,) * ACTION_DIM
+    return len(several) == ACTION_DIM and all(0 <= number < 1 for number in several)
 
 
-class CEM(SearchPlanner):
-    """Refit a diagonal normal to the cheapest candidates, a few times over.
+class CEM(Planner[CEMConfig]):
+    """Refit a diagonal normal to the cheapest candidates, a few times over."""
 
-    Args:
-        config: Budget, momenta and bounds.
-    """
-
-    def __init__(self, config: CEMConfig | None = None) -> None:
-        self.config = config = CEMConfig() if config is None else config
-        self._keep_mean = _per_axis(config.momentum_mean, config.gripper_momentum_mean)
-        self._keep_std = _per_axis(config.momentum_std, config.gripper_momentum_std)
+    config_class = CEMConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
-        """Search from the first of the starts; see `SearchPlanner.search`."""
+        """Search from the first of the starts; see `Planner.search`."""
         config, published = self.config, self.config.as_published
-        keep_mean, keep_std = (x.to(search.device) for x in (self._keep_mean, self._keep_std))
-        mean, scale = starts[:, 0], search.bounds.limit.clone()
-        if published:
-            scale[GRIPPER] = 1.0
-        std = scale.expand_as(mean)
+        keep_mean, keep_std = (
+            torch.tensor(momentum, device=search.device)
+            for momentum in (config.momentum_mean, config.momentum_std)
+        )
+        limit = search.bounds.limit
+        mean = starts[:, 0]
+        std = (published_std(limit) if published else limit).expand_as(mean)
         for _ in search.iterations(config.iterations):
             noise = search.noise(config.samples)
             if not published:
                 noise[:, 0].zero_()  # the mean itself
             sampled = mean[:, None] + std[:, None] * noise  # (B, S, H, 7)
             sampled, costs = search.evaluate(sampled, dead_zone=not published)
-            elites, elite_costs = cheapest(sampled, costs, config.elites)
-            mean, std = refit(elites, elite_costs, mean, std, keep_mean, keep_std)
+            best, best_costs = top_k(sampled, costs, config.top_k)
+            mean, std = refit(best, best_costs, mean, std, keep_mean, keep_std)
         search.take_last = published
         if published or search.in_time():
             search.evaluate(mean[:, None])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.search import Search
 
@@ -46,15 +46,10 @@ class GradientConfig(SearchConfig):
         check(self, "in (0, 1]", lambda x: 0 < x <= 1, "learning_rate")
 
 
-class Gradient(SearchPlanner):
-    """Follow the gradient of the cost from several starts; needs a cost that has one.
+class Gradient(Planner[GradientConfig]):
+    """Follow the gradient of the cost from several starts; needs a cost that has one."""
 
-    Args:
-        config: Budget, step size and bounds.
-    """
-
-    def __init__(self, config: GradientConfig | None = None) -> None:
-        self.config = GradientConfig() if config is None else config
+    config_class = GradientConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
         """Search from the starts, and from random ones up to `samples`.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.agents.planners.gradient import Gradient, GradientConfig
@@ -22,7 +22,7 @@ class HybridConfig(SearchConfig):
     """As in `CEMConfig`."""
     iterations: int = 3
     """As in `CEMConfig`."""
-    elites: int = 5
+    top_k: int = 5
     """As in `CEMConfig`."""
     gradient_starts: int = 4
     """Cheapest candidates that the gradient is followed from."""
@@ -49,7 +49,7 @@ class HybridConfig(SearchConfig):
             **self._shared(),
             samples=self.samples,
             iterations=self.iterations,
-            elites=self.elites,
+            top_k=self.top_k,
         )
 
     def gradient(self) -> GradientConfig:
@@ -65,22 +65,18 @@ class HybridConfig(SearchConfig):
         return {name: getattr(self, name) for name in SearchConfig.__dataclass_fields__}
 
 
-class Hybrid(SearchPlanner):
-    """Follow the gradient from the cheapest candidates of CEM; needs a cost that has one.
+class Hybrid(Planner[HybridConfig]):
+    """Follow the gradient from the cheapest candidates of CEM; needs a cost that has one."""
 
-    Args:
-        config: Budgets and bounds.
-    """
-
-    def __init__(self, config: HybridConfig | None = None) -> None:
-        self.config = config = HybridConfig() if config is None else config
-        self._sampling, self._gradient = CEM(config.sampling()), Gradient(config.gradient())
+    config_class = HybridConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
-        """Search with one planner, then with the other; see `SearchPlanner.search`.
+        """Search with one planner, then with the other; see `Planner.search`.
 
         Raises:
             ValueError: If the cost has no gradient.
         """
-        self._sampling.search(search, starts)
-        self._gradient.search(search, search.cheapest(self.config.gradient_starts))
+        CEM(self.config.sampling()).search(search, starts)
+        Gradient(self.config.gradient()).search(
+            search, search.cheapest(self.config.gradient_starts)
+        )

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import check
-from jepa_gym.agents.planners.search import Search, cheapest, refit
+from jepa_gym.agents.planners.search import Search, refit, top_k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,12 @@ class ICEMConfig(SearchConfig):
     """Candidates drawn in the first iteration."""
     iterations: int = 6
     """Refinements of mean and standard deviation."""
-    elites: int = 5
+    top_k: int = 5
     """Cheapest candidates that the next mean and standard deviation are taken from."""
     kept: int = 2
-    """Cheapest elites that compete in the next iteration again."""
+    """The cheapest of them, which compete in the next iteration again: the paper's elites."""
     decay: float = 1.25
-    """By how much the samples are divided from iteration to iteration; never below 2 elites."""
+    """By how much the samples are divided from iteration to iteration; never below 2 `top_k`."""
     noise_exponent: float = 2.0
     """The noise's power falls with this power of the frequency: 0 is white, larger is smoother over
     the horizon."""
@@ -54,31 +54,26 @@ class ICEMConfig(SearchConfig):
         SearchConfig.__post_init__(self)
         check(self, "at least 1", lambda x: x >= 1, "samples", "iterations", "decay")
         rule = f"in [2, samples={self.samples}]"
-        check(self, rule, lambda x: 2 <= x <= self.samples, "elites")
-        check(self, f"in [0, elites={self.elites}]", lambda x: 0 <= x <= self.elites, "kept")
+        check(self, rule, lambda x: 2 <= x <= self.samples, "top_k")
+        check(self, f"in [0, top_k={self.top_k}]", lambda x: 0 <= x <= self.top_k, "kept")
         check(self, "at least 0", lambda x: 0 <= x < math.inf, "noise_exponent")
         check(self, "in [0, 1)", lambda x: 0 <= x < 1, "momentum")
 
 
-class ICEM(SearchPlanner):
-    """CEM that spends its samples well.
+class ICEM(Planner[ICEMConfig]):
+    """CEM that spends its samples well."""
 
-    Args:
-        config: Budget, noise and bounds.
-    """
-
-    def __init__(self, config: ICEMConfig | None = None) -> None:
-        self.config = config = ICEMConfig() if config is None else config
-        self._colour = colouring(config.noise_exponent, config.horizon)
+    config_class = ICEMConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
         """Search from the first of the starts, with all as candidates."""
-        config, colour = self.config, self._colour.to(search.device)
+        config = self.config
+        colour = colouring(config.noise_exponent, config.horizon).to(search.device)
         mean = starts[:, 0]
         std = search.bounds.limit.expand_as(mean)
         kept, kept_costs = starts[:, :0], starts[:, :0, 0, 0]
         for index in search.iterations(config.iterations):
-            samples = max(round(config.samples / config.decay**index), 2 * config.elites)
+            samples = max(round(config.samples / config.decay**index), 2 * config.top_k)
             noise = torch.einsum("th,bshd->bstd", colour, search.noise(samples))
             parts = [mean[:, None] + std[:, None] * noise]
             if index == 0:
@@ -87,9 +82,9 @@ class ICEM(SearchPlanner):
                 parts.append(mean[:, None])
             sampled, costs = search.evaluate(torch.cat(parts, dim=1))
             pool, pool_costs = torch.cat([kept, sampled], 1), torch.cat([kept_costs, costs], 1)
-            elites, elite_costs = cheapest(pool, pool_costs, config.elites)
-            mean, std = refit(elites, elite_costs, mean, std, config.momentum, config.momentum)
-            kept, kept_costs = elites[:, : config.kept], elite_costs[:, : config.kept]
+            best, best_costs = top_k(pool, pool_costs, config.top_k)
+            mean, std = refit(best, best_costs, mean, std, config.momentum, config.momentum)
+            kept, kept_costs = best[:, : config.kept], best_costs[:, : config.kept]
 
 
 def colouring(exponent: float, horizon: int) -> torch.Tensor:

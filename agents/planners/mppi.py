@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import INFINITE, check
 from jepa_gym.agents.planners.search import Search
 
@@ -52,18 +52,13 @@ class MPPIConfig(SearchConfig):
         check(self, "in [0, 1)", lambda x: 0 <= x < 1, "momentum")
 
 
-class MPPI(SearchPlanner):
-    """Move to the weighted mean of the candidates, a few times over.
+class MPPI(Planner[MPPIConfig]):
+    """Move to the weighted mean of the candidates, a few times over."""
 
-    Args:
-        config: Budget, temperature and bounds.
-    """
-
-    def __init__(self, config: MPPIConfig | None = None) -> None:
-        self.config = MPPIConfig() if config is None else config
+    config_class = MPPIConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
-        """Search from the first of the starts; see `SearchPlanner.search`."""
+        """Search from the first of the starts; see `Planner.search`."""
         config, keep = self.config, self.config.momentum
         mean = starts[:, 0]
         std = search.bounds.limit.expand_as(mean)

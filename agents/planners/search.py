@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
-from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Projection
+from jepa_gym.agents.planners.bounds import INFINITE, Bounds
 
 if TYPE_CHECKING:
     from jepa_gym.agents.planners.base import SearchConfig
@@ -30,7 +30,7 @@ class Plan:
 
     actions: torch.Tensor
     """(B, H, 7), the action sequence of the lowest cost found, physical units; of
-    `CEMConfig.preset("published")`, the last mean."""
+    `CEMConfig.preset("published")`, the last mean. Zero if its cost is not finite."""
     cost: torch.Tensor
     """(B,), its cost; +inf if no candidate had a finite one."""
     candidates: torch.Tensor
@@ -46,10 +46,10 @@ class Plan:
             count: K; the plan itself stands in where there are not so many of finite cost.
         """
         found = min(count, self.candidate_costs.shape[1])
-        elites, costs = cheapest(self.candidates, self.candidate_costs, found)
-        elites = torch.where(costs.isfinite()[:, :, None, None], elites, self.actions[:, None])
+        best, costs = top_k(self.candidates, self.candidate_costs, found)
+        best = torch.where(costs.isfinite()[:, :, None, None], best, self.actions[:, None])
         more = self.actions[:, None].expand(-1, count - found, -1, -1)
-        return torch.cat([self.actions[:, None], elites[:, 1:], more], dim=1)
+        return torch.cat([self.actions[:, None], best[:, 1:], more], dim=1)
 
 
 class Search:
@@ -84,8 +84,8 @@ class Search:
     ) -> None:
         if budget_s is not None and not budget_s > 0:
             raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
-        self.generator, self.device = generator, generator.device
-        self.bounds = Projection(bounds, batch_size, self.device)
+        bounds.check_batch(batch_size)
+        self.generator, self.device, self.bounds = generator, generator.device, bounds
         self.take_last = False
         self._cost_fn, self._config = cost_fn, config
         self._candidates: list[torch.Tensor] = []
@@ -94,7 +94,7 @@ class Search:
         self._best = torch.full((batch_size,), INFINITE, device=self.device)
         self._going: torch.Tensor | None = None  # (B,) bool, problems not finished
         self._timed = budget_s is not None
-        self._deadline = self._clock() + budget_s if self._timed else INFINITE
+        self._deadline = INFINITE if budget_s is None else self._clock() + budget_s
         self._iteration_s = 0.0
 
     def noise(self, samples: int) -> torch.Tensor:
@@ -178,16 +178,18 @@ class Search:
                 RuntimeWarning,
                 stacklevel=3,
             )
+        index = costs.argmin(dim=1)
         if self.take_last:
-            return Plan(candidates[:, -1], costs[:, -1], candidates, costs)
-        cost, index = costs.min(dim=1)
+            index = torch.full_like(index, costs.shape[1] - 1)
         rows = torch.arange(len(index), device=index.device)
-        return Plan(candidates[rows, index], cost, candidates, costs)
+        cost = costs[rows, index]
+        actions = torch.where(cost.isfinite()[:, None, None], candidates[rows, index], 0.0)
+        return Plan(actions, cost, candidates, costs)
 
     def cheapest(self, count: int) -> torch.Tensor:
         """Return the (B, K, H, 7) cheapest candidates so far, the best first."""
         candidates, costs = torch.cat(self._candidates, dim=1), torch.cat(self._costs, dim=1)
-        return cheapest(candidates, costs, min(count, costs.shape[1]))[0]
+        return top_k(candidates, costs, min(count, costs.shape[1]))[0]
 
     def _still_falling(self, checked: torch.Tensor) -> bool:
         """Finish the problems whose lowest cost hardly fell since a check; tell if any is left."""
@@ -207,7 +209,7 @@ class Search:
         return time.perf_counter()
 
 
-def cheapest(
+def top_k(
     candidates: torch.Tensor, costs: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the cheapest candidates and their costs, the best first.
@@ -226,18 +228,18 @@ def cheapest(
 
 
 def refit(
-    elites: torch.Tensor,
-    elite_costs: torch.Tensor,
+    best: torch.Tensor,
+    costs: torch.Tensor,
     mean: torch.Tensor,
     std: torch.Tensor,
     keep_mean: torch.Tensor | float,
     keep_std: torch.Tensor | float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move a mean and a standard deviation towards those of the elites of finite cost.
+    """Move a mean and a standard deviation towards those of the best candidates.
 
     Args:
-        elites: (B, E, H, 7).
-        elite_costs: (B, E).
+        best: (B, K, H, 7), the cheapest candidates; those of infinite cost do not count.
+        costs: (B, K).
         mean: (B, H, 7), the old mean.
         std: (B, H, 7), the old standard deviation.
         keep_mean: Weight of the old mean, a number or (7,).
@@ -246,11 +248,11 @@ def refit(
     Returns:
         Mean and (unbiased) standard deviation; the old ones where too few costs were finite.
     """
-    weight = elite_costs.isfinite().to(elites.dtype)[:, :, None, None]
+    weight = costs.isfinite().to(best.dtype)[:, :, None, None]
     count = weight.sum(dim=1)  # (B, 1, 1)
-    elite_mean = (weight * elites).sum(dim=1) / count.clamp(min=1)
-    squares = (weight * (elites - elite_mean[:, None]).square()).sum(dim=1)
-    elite_std = (squares / (count - 1).clamp(min=1)).sqrt()
-    new_mean = keep_mean * mean + (1 - keep_mean) * elite_mean
-    new_std = keep_std * std + (1 - keep_std) * elite_std
+    best_mean = (weight * best).sum(dim=1) / count.clamp(min=1)
+    squares = (weight * (best - best_mean[:, None]).square()).sum(dim=1)
+    best_std = (squares / (count - 1).clamp(min=1)).sqrt()
+    new_mean = keep_mean * mean + (1 - keep_mean) * best_mean
+    new_std = keep_std * std + (1 - keep_std) * best_std
     return torch.where(count > 0, new_mean, mean), torch.where(count > 1, new_std, std)

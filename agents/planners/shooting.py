@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import SearchConfig, SearchPlanner
+from jepa_gym.agents.planners.base import Planner, SearchConfig
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.search import Search
 
@@ -30,18 +30,13 @@ class ShootingConfig(SearchConfig):
         check(self, "at least 1", lambda x: x >= 1, "samples", "iterations")
 
 
-class RandomShooting(SearchPlanner):
-    """Take the cheapest of the starts and of uniform candidates.
+class RandomShooting(Planner[ShootingConfig]):
+    """Take the cheapest of the starts and of uniform candidates."""
 
-    Args:
-        config: Budget and bounds.
-    """
-
-    def __init__(self, config: ShootingConfig | None = None) -> None:
-        self.config = ShootingConfig() if config is None else config
+    config_class = ShootingConfig
 
     def search(self, search: Search, starts: torch.Tensor) -> None:
-        """Evaluate the starts and uniform candidates; see `SearchPlanner.search`."""
+        """Evaluate the starts and uniform candidates; see `Planner.search`."""
         for index in search.iterations(self.config.iterations):
             drawn = search.uniform(self.config.samples).expand(len(starts), -1, -1, -1)
             search.evaluate(torch.cat([starts, drawn], dim=1) if index == 0 else drawn)

@@ -14,33 +14,44 @@ class LinearModel:
     """
 
     def __init__(self, context_frames: int = 2) -> None:
-        self.config = SimpleNamespace(
-            context_frames=context_frames, num_tokens=7, encoder=SimpleNamespace(latent_dim=1)
-        )
+        self.context_frames = context_frames
+        self.config = SimpleNamespace(num_tokens=7, encoder=SimpleNamespace(latent_dim=1))
         self.context_lengths: list[int] = []
         self.broken = False
         self.bias = 0.0  # what every imagined latent is off by
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        assert frames.dtype == torch.uint8
-        assert frames.ndim == 5
-        return frames[:, :, 0, :7, :1].float() / 255  # (B, T, 7, 1)
+    def observe(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        if "pixels" in observation:
+            return self._encode(observation["pixels"]), self._encode(observation["goal_pixels"])
+        goals = (observation[f"{which}_goal"] for which in ("achieved", "desired"))
+        current, goal = (torch.from_numpy(latents) for latents in goals)
+        return current, goal
 
-    def rollout(
-        self,
-        latents: torch.Tensor,
-        states: torch.Tensor,
-        actions: torch.Tensor,
-        grad: bool = False,
-    ) -> torch.Tensor:
-        assert grad == actions.requires_grad
+    @staticmethod
+    def _encode(frames: np.ndarray) -> torch.Tensor:
+        assert frames.dtype == np.uint8
+        return torch.from_numpy(frames)[:, 0, :7, :1].float() / 255  # (B, 7, 1)
+
+    def prepare(self, latents, states, *, grad=False) -> LinearRollout:
         assert states.shape == (*latents.shape[:2], 7)
         self.context_lengths.append(latents.shape[1])
-        moves = actions.cumsum(dim=2)[..., None]  # (B, S, H, 7, 1)
-        return latents[:, -1, None, None] + self.bias + moves * (torch.nan if self.broken else 1.0)
+        return LinearRollout(self, latents, grad)
 
     def energy(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         return (latents - goal[:, None]).abs().mean(dim=(-2, -1))
+
+
+class LinearRollout:
+    def __init__(self, model: LinearModel, latents: torch.Tensor, grad: bool) -> None:
+        self.model, self.last, self.grad = model, latents[:, -1, None, None], grad
+
+    def latents(self, actions: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+        assert self.grad == actions.requires_grad
+        moves = actions.cumsum(dim=2)[..., None]  # (B, S, H, 7, 1)
+        return self.last + self.model.bias + moves * (torch.nan if self.model.broken else 1.0)
+
+    def energy(self, actions, goal, chunk=None) -> torch.Tensor:
+        return self.model.energy(self.latents(actions)[:, :, -1], goal)
 
 
 def frame(state: np.ndarray) -> np.ndarray:

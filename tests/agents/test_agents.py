@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.utils.seeding import np_random
 
+import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents import AGENTS, PLANNERS, make_agent
 from jepa_gym.agents.base import Agent
 from jepa_gym.agents.registry import resolve
@@ -85,6 +88,38 @@ def test_scripted_asks_the_environment():
         agent.predict(BATCH)
     with pytest.raises(TypeError, match="has no `expert_action"):
         make_agent("scripted", env=gym.make("CartPole-v1"))
+
+
+def test_a_copied_expert_acts_in_the_same_environment():
+    with gym.make("FrankaReach-v0", obs_mode="state") as env:
+        agent = make_agent("scripted", env=env)
+        observation, _ = env.reset(seed=1)
+        for _ in range(2):
+            copied, _ = copy.deepcopy(agent).predict(observation)
+            action, _ = agent.predict(observation)
+            np.testing.assert_array_equal(action, copied)
+            observation = env.step(action)[0]
+
+
+def test_a_copied_noisy_expert_goes_on_with_the_same_noise():
+    agent = make_agent("scripted-noisy", env=ExpertEnv())
+    copied = copy.deepcopy(agent)
+    first, second = (one.predict(OBSERVATION)[0] for one in (agent, copied))
+    np.testing.assert_array_equal(first, second)
+    assert (agent.predict(OBSERVATION)[0] != first).any()
+
+
+@pytest.mark.parametrize("name", ["random", "smooth-noise"])
+def test_agents_do_not_share_the_draws_of_an_environment_of_their_seed(name):
+    agent, (generator, _) = make_agent(name, action_space=SPACE, seed=7), np_random(7)
+    kind = "uniform" if name == "random" else "standard_normal"
+    theirs = getattr(np.random.default_rng(7), kind)(size=28)
+    assert getattr(generator, kind)(size=28) == pytest.approx(theirs)  # what an environment draws
+    if name == "random":
+        drawn = ((agent.predict(BATCH)[0] - SPACE.low) / (SPACE.high - SPACE.low)).ravel()
+    else:
+        drawn = agent.predict(BATCH)[1].ravel()
+    assert np.abs(drawn - theirs).max() > 0.1
 
 
 def test_smooth_noise_remembers_stays_in_bounds_and_starts_afresh():

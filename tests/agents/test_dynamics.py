@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -11,12 +13,13 @@ import torch
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents import PLANNERS, make_agent
-from jepa_gym.agents.dynamics import Ensemble, SimulatorModel
+from jepa_gym.agents.dynamics import Dynamics, Ensemble, SimulatorModel
 from jepa_gym.agents.planners import make_planner
+from jepa_gym.world_model import WorldModel
 
 TINY = {
-    "cem": {"samples": 10, "iterations": 3, "elites": 3},
-    "icem": {"samples": 12, "iterations": 3, "elites": 3},
+    "cem": {"samples": 10, "iterations": 3, "top_k": 3},
+    "icem": {"samples": 12, "iterations": 3, "top_k": 3},
     "mppi": {"samples": 10, "iterations": 3},
     "random": {"samples": 32, "iterations": 1},
 }
@@ -72,7 +75,7 @@ def test_the_simulator_imagines_what_it_does(env):
     model = SimulatorModel(env)
     actions = torch.zeros(1, 2, 2, 7)
     actions[0, 0, :, 0], actions[0, 1, 0, 2] = 0.03, -0.05
-    future = model.rollout(torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 7), actions)
+    future = model.prepare(torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 7)).latents(actions)
     assert future.shape == (1, 2, 2, 1, 3)
     for action, imagined in zip(actions[0, 0], future[0, 0, :, 0], strict=True):
         place = env.step(action.numpy())[0]["achieved_goal"]
@@ -93,27 +96,30 @@ def test_the_simulator_refuses_what_it_cannot_do(env):
 
 
 @pytest.mark.parametrize("cost", ["last", "path"])
-@pytest.mark.parametrize("name", ["cem", "hybrid"])
-def test_a_prepared_context_changes_nothing(model, observe, name, cost):
-    model.bias = 0.05  # makes an offset
+@pytest.mark.parametrize(("name", "times"), [("cem", 1), ("gradient", 2), ("hybrid", 2)])
+def test_a_context_is_prepared_once(model, observe, name, times, cost):
     observation = observe([0.4, 0.5, 0.3, 0, 0, 0, 0.2], [0.44, 0.45, 0.36, 0, 0, 0, 0.6])
-    plain, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
-    prepared = []
+    make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
+    assert len(model.context_lengths) == times  # once more for gradients
 
-    def prepare(latents, states):
-        def imagined(actions):
-            return model.rollout(latents, states, actions)
 
-        def energy(actions, goal):
-            return model.energy(imagined(actions)[:, :, -1], goal)
+def test_a_copy_imagines_with_the_same_simulator(env):
+    agent = simulator_agent("cem", env)
+    copied = copy.deepcopy(agent)
+    assert copied.model.env is agent.model.env
+    observation, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(agent.predict(observation)[0], copied.predict(observation)[0])
 
-        prepared.append(1)
-        return SimpleNamespace(latents=imagined, energy=energy)
 
-    model.prepare = prepare
-    action, _ = make_agent(f"mpc-{name}", model=model, cost=cost).predict(observation)
-    np.testing.assert_allclose(action, plain, atol=1e-4)
-    assert len(prepared) == 1
+def test_world_models_and_others_are_dynamics(env):
+    world_model = WorldModel.from_pretrained("default")
+    for dynamics in (world_model, Ensemble([world_model]), SimulatorModel(env)):
+        for name, member in vars(Dynamics).items():
+            if not name.startswith("_"):
+                assert hasattr(dynamics, name), f"{type(dynamics).__name__} has no {name}"
+                if callable(member):
+                    theirs = inspect.signature(getattr(dynamics, name)).parameters
+                    assert set(inspect.signature(member).parameters) - {"self"} <= set(theirs)
 
 
 @pytest.mark.parametrize("name", PLANNERS)
@@ -124,44 +130,52 @@ def test_an_ensemble_of_equals_acts_as_one(model, observe, name):
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
-def test_the_energy_of_an_ensemble_is_the_mean(model):
+def test_the_energy_of_an_ensemble_is_the_mean(model, observe):
     class Wide:
         """Another latent: six tokens of two numbers."""
 
-        config = SimpleNamespace(
-            context_frames=1, num_tokens=6, encoder=SimpleNamespace(latent_dim=2)
-        )
+        context_frames = 1
+        config = SimpleNamespace(num_tokens=6, encoder=SimpleNamespace(latent_dim=2))
 
-        def encode(self, frames):
-            return frames[:, :, 0, :6, :2].float()
+        def observe(self, observation):
+            frames = (observation[f"{which}pixels"] for which in ("", "goal_"))
+            current, goal = (torch.from_numpy(x)[:, 0, :6, :2].float() for x in frames)
+            return current, goal
 
-        def rollout(self, latents, states, actions):
-            return latents[:, -1, None, None] + actions.sum(dim=2)[:, :, None, :1, None]
+        def prepare(self, latents, states, *, grad=False):
+            def imagined(actions, chunk=None):
+                return latents[:, -1, None, None] + actions.cumsum(dim=2)[..., None, :1]
+
+            def energy(actions, goal, chunk=None):
+                return self.energy(imagined(actions)[:, :, -1], goal)
+
+            return SimpleNamespace(latents=imagined, energy=energy)
 
         def energy(self, latents, goal):
             return (latents - goal[:, None]).square().mean(dim=(-2, -1))
 
     wide = Wide()
     ensemble = Ensemble([model, wide])
-    assert ensemble.config.context_frames == 1
-    frames = torch.randint(0, 255, (2, 1, 2, 8, 3), dtype=torch.uint8)
-    latents, goal = ensemble.encode(frames), ensemble.encode(frames.flip(0))[:, 0]
-    assert latents.shape == (2, 1, 1, 7 + 12)
-    states, actions = torch.zeros(2, 1, 7), torch.randn(2, 4, 1, 7)
-    energy = ensemble.energy(ensemble.rollout(latents, states, actions)[:, :, -1], goal)
-    expected = [
-        one.energy(
-            one.rollout(one.encode(frames), states, actions)[:, :, -1],
-            one.encode(frames.flip(0))[:, 0],
-        )
-        for one in (model, wide)
-    ]
-    assert energy.shape == (2, 4)
-    torch.testing.assert_close(energy, sum(expected) / 2)
+    assert ensemble.context_frames == 1
+    observation = observe(np.full((2, 7), 0.3), np.linspace(0, 1, 14).reshape(2, 7))
+    current, goal = ensemble.observe(observation)
+    assert current.shape == (2, 1, 7 + 12)
+    states, actions = torch.zeros(2, 1, 7), torch.randn(2, 4, 3, 7)
+    rollout = ensemble.prepare(current[:, None], states)
+    expected = 0
+    for one in (model, wide):
+        own, aim = one.observe(observation)
+        expected = expected + one.prepare(own[:, None], states).energy(actions, aim) / 2
+    assert rollout.latents(actions).shape == (2, 4, 3, 1, 7 + 12)
+    torch.testing.assert_close(rollout.energy(actions, goal), expected)
+    torch.testing.assert_close(ensemble.energy(rollout.latents(actions)[:, :, -1], goal), expected)
 
 
 def test_an_ensemble_refuses_other_latents(model):
     with pytest.raises(ValueError, match="at least one world model"):
         Ensemble([])
-    with pytest.raises(ValueError, match="the latents of one model alone"):
+    with pytest.raises(ValueError, match=r"latents are \(\.\.\., 1, 14\), got \(1, 1, 7, 1\)"):
         Ensemble([model, model]).energy(torch.zeros(1, 1, 7, 1), torch.zeros(1, 7, 1))
+    latents = dict.fromkeys(("achieved_goal", "desired_goal"), np.zeros((1, 7, 1), np.float32))
+    with pytest.raises(ValueError, match="the latents of one model alone"):
+        Ensemble([model, model]).observe({"observation": np.zeros((1, 7)), **latents})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jepa_gym.agents.planners.base import shifted
-from jepa_gym.agents.planners.bounds import Bounds
+from jepa_gym.agents.planners.bounds import Bounds, MoveLimits
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.agents.planners.gradient import Gradient, GradientConfig
 from jepa_gym.agents.planners.hybrid import Hybrid, HybridConfig
@@ -23,13 +23,17 @@ def quadratic(optimum: torch.Tensor):
     return lambda actions: (((actions[:, :, -1] - optimum) / BOUND) ** 2).sum(-1)
 
 
+def bounds(**fields):
+    return Bounds(MoveLimits(), **fields)
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def test_paper_preset():
     config = CEMConfig.preset("paper")
-    assert (config.samples, config.iterations, config.elites, config.horizon) == (800, 10, 10, 1)
+    assert (config.samples, config.iterations, config.top_k, config.horizon) == (800, 10, 10, 1)
     plan = CEM(config).plan(quadratic(OPTIMUM), 1, seeded())
     assert plan.candidates.shape[1] == 800 * 10 + 1
     with pytest.raises(ValueError, match="Unknown preset `papers`"):
@@ -38,8 +42,7 @@ def test_paper_preset():
 
 def test_published_preset_plans_as_the_official_code():
     config = CEMConfig.preset("published")
-    assert (config.momentum_mean, config.momentum_std) == (0.15, 0.75)
-    assert (config.gripper_momentum_mean, config.gripper_momentum_std) == (0.15, 0.15)
+    assert (config.momentum_mean, config.momentum_std) == (0.15, (0.75,) * 6 + (0.15,))
     optimum = torch.tensor([0.03, -0.05, 0.06, 0.0, 0.0, 0.0, 0.1])
     plan = CEM(config).plan(quadratic(optimum), 1, seeded())
     sampled = plan.candidates[0, :-1, 0]
@@ -57,7 +60,7 @@ def test_published_preset_plans_as_the_official_code():
 
 def test_published_refit_by_hand():
     config = CEMConfig(
-        samples=20, iterations=1, elites=4, momentum_mean=0.2, momentum_std=0.6, as_published=True
+        samples=20, iterations=1, top_k=4, momentum_mean=0.2, momentum_std=0.6, as_published=True
     )
     plan = CEM(config).plan(quadratic(OPTIMUM), 1, seeded())
     order = plan.candidate_costs[0, :-1].argsort()[:4]
@@ -77,7 +80,7 @@ def test_noise_of_icem_is_coloured():
 
 
 def test_samples_of_icem_decay_and_elites_are_not_evaluated_again():
-    config = ICEMConfig(samples=40, decay=2.0, iterations=4, elites=3, kept=2)
+    config = ICEMConfig(samples=40, decay=2.0, iterations=4, top_k=3, kept=2)
     counts = []
 
     def cost(actions: torch.Tensor) -> torch.Tensor:
@@ -107,7 +110,7 @@ def test_cheapest_candidates_are_finite():
         return torch.where(actions[:, :, 0, 0] == 0, 1.0, torch.nan)
 
     with pytest.warns(RuntimeWarning, match="were not finite"):
-        plan = CEM(CEMConfig(iterations=1, samples=4, elites=2)).plan(cost, 1, seeded())
+        plan = CEM(CEMConfig(iterations=1, samples=4, top_k=2)).plan(cost, 1, seeded())
     assert (plan.cheapest(9)[0, :, 0, 0] == 0).all()
     assert plan.cheapest(9).shape == (1, 9, 1, 7)
 
@@ -172,8 +175,8 @@ def test_hybrid_improves_on_its_sampling():
     ("config", "fields", "message"),
     [
         (CEMConfig, {"samples": 0}, "`samples` must be at least 1"),
-        (CEMConfig, {"elites": 33}, r"`elites` must be in \[2, samples=32\], got 33"),
-        (CEMConfig, {"gripper_momentum_std": 1.0}, "`gripper_momentum_std` must be in"),
+        (CEMConfig, {"top_k": 33}, r"`top_k` must be in \[2, samples=32\], got 33"),
+        (CEMConfig, {"momentum_std": (0.1,) * 6 + (1.0,)}, "`momentum_std` must be in"),
         (CEMConfig, {"gripper_dead_zone": 1.0}, "`gripper_dead_zone` must be in"),
         (CEMConfig, {"max_move_m": 0.0}, "`max_move_m` must be above 0"),
         (CEMConfig, {"horizon": 0}, "`horizon` must be at least 1"),
@@ -181,15 +184,15 @@ def test_hybrid_improves_on_its_sampling():
         (CEMConfig, {"stop_every": -1}, "`stop_every` must be at least 0"),
         (CEMConfig, {"stop_gain": 1.0}, "`stop_gain` must be in"),
         (ICEMConfig, {"decay": 0.5}, "`decay` must be at least 1"),
-        (ICEMConfig, {"kept": 6}, r"`kept` must be in \[0, elites=5\]"),
+        (ICEMConfig, {"kept": 6}, r"`kept` must be in \[0, top_k=5\]"),
         (ICEMConfig, {"noise_exponent": -1.0}, "`noise_exponent` must be at least 0"),
         (MPPIConfig, {"temperature": 0.0}, "`temperature` must be above 0"),
         (MPPIConfig, {"samples": 1}, "`samples` must be at least 2"),
         (GradientConfig, {"learning_rate": 0.0}, "`learning_rate` must be in"),
         (HybridConfig, {"gradient_starts": 0}, "`gradient_starts` must be at least 1"),
         (ShootingConfig, {"iterations": 0}, "`iterations` must be at least 1"),
-        (Bounds, {"workspace": ((0, 0, 0), (1, 1, 0))}, "every low below its high"),
-        (Bounds, {"workspace": ((0, 0, 0), (1, 1, 1))}, r"needs `position` \(B, 3\)"),
+        (bounds, {"workspace": ((0, 0, 0), (1, 1, 0))}, "every low below its high"),
+        (bounds, {"workspace": ((0, 0, 0), (1, 1, 1))}, r"needs `position` \(B, 3\)"),
     ],
 )
 def test_config_refuses_bad_fields(config, fields, message):

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa_gym.agents.planners import PLANNERS, make_planner
-from jepa_gym.agents.planners.bounds import Bounds
+from jepa_gym.agents.planners.bounds import Bounds, MoveLimits
 
 BOUND = torch.tensor([0.075] * 3 + [0.3] * 3 + [1.0])
 SEARCHED = [0, 1, 2, 6]
@@ -109,11 +109,17 @@ def test_non_finite_costs_are_counted_and_never_chosen(planner):
     assert (plan.candidate_costs.isinf() == (plan.candidates[:, :, 0, 0] > 0)).all()
 
 
-def test_only_non_finite_costs_give_an_infinite_plan_cost(planner):
+def test_without_a_finite_cost_every_planner_holds_still(planner):
+    def cost(actions: torch.Tensor) -> torch.Tensor:
+        costs = quadratic(OPTIMUM)(actions)
+        return costs * torch.tensor([[1.0], [torch.nan]])
+
+    init = OPTIMUM.expand(2, 1, 7)
     with pytest.warns(RuntimeWarning, match="were not finite"):
-        plan = planner.plan(lambda actions: actions[:, :, 0, 0] * torch.nan, 2, seeded())
-    assert torch.isposinf(plan.cost).all()
-    assert plan.actions.isfinite().all()
+        plan = planner.plan(cost, 2, seeded(), init=init)
+    assert plan.cost[0].isfinite() and torch.isposinf(plan.cost[1])
+    assert (plan.actions[1] == 0).all()
+    assert (plan.actions[0] != 0).any()
 
 
 def test_starts_from_init(planner):
@@ -167,7 +173,7 @@ def test_a_ball_bounds_the_length(configured, name):
 def test_no_plan_leaves_the_workspace(configured):
     position = torch.tensor([[0.5, 0.0, 0.2], [0.59, 0.0, 0.31]])  # the second starts 1 cm above
     low, high = (0.4, -0.1, 0.1), (0.6, 0.1, 0.3)
-    bounds = Bounds(workspace=(low, high), position=position)
+    bounds = Bounds(MoveLimits(), (low, high), position)
     planner = configured(horizon=3, iterations=12)
     plan = planner.plan(lambda a: -a[..., :3].sum(dim=(2, 3)), 2, seeded(), bounds=bounds)
     places = position[:, None, None] + plan.candidates[..., :3].cumsum(dim=2)
@@ -181,7 +187,7 @@ def test_no_plan_leaves_the_workspace(configured):
 
 
 def test_bounds_take_the_place_of_the_limits_of_the_config(planner):
-    bounds = Bounds(max_move_m=0.02, max_gripper=0.5)
+    bounds = Bounds(MoveLimits(max_move_m=0.02, max_gripper=0.5))
     plan = planner.plan(quadratic(OPTIMUM), 1, seeded(), bounds=bounds)
     assert plan.candidates[..., :3].abs().max() <= 0.02
     assert plan.candidates[..., 6].abs().max() <= 0.5
@@ -239,7 +245,7 @@ class Waits(TorchDispatchMode):
 
 
 def test_iterations_do_not_wait_for_the_device(configured):
-    bounds = Bounds(workspace=((-1, -1, -1), (1, 1, 1)), position=torch.zeros(2, 3), norm="ball")
+    bounds = Bounds(MoveLimits(norm="ball"), ((-1, -1, -1), (1, 1, 1)), torch.zeros(2, 3))
     waits = []
     for iterations in (2, 9):
         with Waits() as counted:
@@ -277,6 +283,6 @@ def test_small_gripper_changes_become_none(configured, name):
 
 
 def test_a_position_for_each_problem(planner):
-    bounds = Bounds(workspace=((0, 0, 0), (1, 1, 1)), position=torch.zeros(3, 3))
+    bounds = Bounds(MoveLimits(), ((0, 0, 0), (1, 1, 1)), torch.zeros(3, 3))
     with pytest.raises(ValueError, match=r"`position` must be \(2, 3\), one for each problem"):
         planner.plan(quadratic(OPTIMUM), 2, seeded(), bounds=bounds)

@@ -115,3 +115,9 @@ def test_missing_checkpoint_is_an_error_before_anything_is_written(tmp_path, cap
     assert main(["--checkpoint", str(tmp_path / "nothing"), "--output", str(output)]) == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_place_that_no_move_leads_from_is_an_error():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"No move of 0\.05 m from"):
+        camera_sweep._next_place(rng, np.zeros(2), np.full(2, -0.01), np.full(2, 0.01))

@@ -12,6 +12,7 @@ pair of frames, candidate actions are imagined from the first and compared with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from jepa_gym import poses
-from jepa_gym.agents.calibration import best_of_grid, one_step_energies
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.world_model import WorldModel
 
@@ -48,7 +48,7 @@ class Pairs:
 
     def energies(self, model: WorldModel, actions: Tensor) -> Tensor:
         """Return the energies (P, S) of candidate actions (P, S, 7) after one imagined step."""
-        return one_step_energies(model, self.latents, self.states, self.goals, actions)
+        return model.rollout_energy(self.latents, self.states, actions[:, :, None], self.goals)
 
 
 class Landscape:
@@ -237,6 +237,31 @@ def _pairs_within(
         open_alike = (states[:, 6] - states[middle, 6]).abs() < SAME_OPENING
         reached.append((near & open_alike)[others])
     return torch.cat(energies), torch.cat(reached)
+
+
+def best_of_grid(
+    cost: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    spacing_m: float,
+    points: int,
+    axes: int = 3,
+    bound_m: float = float("inf"),
+) -> Tensor:
+    """Return the cheapest actions (P, 7) of a grid of translations around given ones.
+
+    Args:
+        cost: Maps actions (P, S, 7) to costs (P, S).
+        centre: (P, 7).
+        spacing_m: Distance of neighbouring points, metres.
+        points: Grid points per axis, odd.
+        axes: How many of x, y, z to search.
+        bound_m: Translations are clipped to it, per axis.
+    """
+    offsets = (torch.arange(points) - points // 2) * spacing_m
+    grid = torch.cartesian_prod(*[offsets] * axes)  # (S, axes)
+    actions = centre[:, None].repeat(1, len(grid), 1)
+    actions[..., :axes] = (actions[..., :axes] + grid).clamp(-bound_m, bound_m)
+    return actions[torch.arange(len(centre)), cost(actions).argmin(1)]
 
 
 def _best_of_box(model: WorldModel, pairs: Pairs, centre: Tensor, spacing: float) -> Tensor:

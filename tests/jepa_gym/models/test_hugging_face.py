@@ -332,7 +332,7 @@ def test_latent_environment_and_planner(source, tmp_path):
     agent = MPCAgent(
         WorldModel.from_pretrained(checkpoint),
         "cem",
-        CEMConfig(samples=8, elites=2, iterations=2, horizon=2),
+        CEMConfig(samples=8, top_k=2, iterations=2, horizon=2),
     )
     with gym.make("JEPALatent-v0", checkpoint=str(checkpoint)) as env:
         observation, _ = env.reset(seed=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_gym.agents.calibration import fit_actions, infer_actions
+from jepa_gym.benchmarks.calibration import fit_actions, infer_actions
 
 BOUND_M = 0.075
 
@@ -118,10 +118,18 @@ class TurnedModel:
         index = frames[..., 0, 0, 0].long()
         return (self.positions[index] @ self.turn.T)[..., None, :]  # (B, T, 1, 3)
 
-    def rollout(self, latents, states, actions):
-        assert states.shape == (*latents.shape[:2], 7) and not actions[..., 3:].any()
-        future = latents[:, -1, None, None] + actions[..., None, :3] + self.bias_m
-        return future * (torch.nan if self.broken else 1)
+    def prepare(self, latents, states, *, grad=False):
+        assert states.shape == (*latents.shape[:2], 7)
+
+        def imagined(actions):
+            assert not actions[..., 3:].any()
+            future = latents[:, -1, None, None] + actions[..., None, :3] + self.bias_m
+            return future * (torch.nan if self.broken else 1)
+
+        def energy(actions, goal):
+            return self.energy(imagined(actions)[:, :, -1], goal)
+
+        return SimpleNamespace(latents=imagined, energy=energy)
 
     def energy(self, latents, goal):
         return (latents - goal[:, None]).square().sum((-2, -1)).sqrt()

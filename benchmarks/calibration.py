@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from jepa_gym.agents.base import ACTION_DIM
+from jepa_gym.agents.cost import CostSettings, PlanCost
+from jepa_gym.training.recipes.landscape import best_of_grid
 
 BOX_POINTS = 5
 """Grid points per axis of the first, coarse look at the whole box."""
 ROUNDS = 5
 """Rounds of three points per axis, each of half the spacing: 1.2 mm for a box of +-7.5 cm."""
 PAIRS_AT_ONCE = 32
-IMAGINED_AT_ONCE = 512
-"""Bounds of the memory: pairs of frames that are encoded, and moves that are imagined, together."""
+"""Pairs of frames that are encoded together; bounds the memory."""
 RANK_TOLERANCE = 1e-6
 
 
@@ -194,13 +195,11 @@ def _infer(
 ) -> Tensor:
     """Infer the moves (P, axes) of a few checked pairs; see `infer_actions`."""
     latents, goals = model.encode(frames), model.encode(next_frames[:, None])[:, 0]
-    offset = None
-    if offset_free:
-        hold = torch.zeros(len(states), 1, 1, ACTION_DIM)
-        offset = latents[:, -1] - model.rollout(latents, states, hold)[:, 0, 0]
+    settings = CostSettings(offset_free=offset_free, stops=False)
+    energies = PlanCost(model, latents, states, goals, None, 1, settings)
 
     def cost(actions: Tensor) -> Tensor:
-        costs = one_step_energies(model, latents, states, goals, actions, offset).cpu()
+        costs = energies(actions[:, :, None])
         if not bool(costs.isfinite().all()):
             raise ValueError(
                 "The world model gave an energy that is not finite; check that checkpoint and "
@@ -209,60 +208,6 @@ def _infer(
         return costs
 
     return _least(cost, len(states), axes, model.config.frame.max_move_m)
-
-
-def one_step_energies(
-    model: Any,
-    latents: Tensor,
-    states: Tensor,
-    goals: Tensor,
-    actions: Tensor,
-    offset: Tensor | None = None,
-) -> Tensor:
-    """Return the energies (P, S) of candidate actions after one imagined step.
-
-    Args:
-        model: A world model.
-        latents: (P, C, N, D), the last is the frame to act from.
-        states: (P, C, 7).
-        goals: (P, N, D).
-        actions: (P, S, 7).
-        offset: (P, N, D), added to what is imagined, or None.
-    """
-    energies = []
-    chunk = max(1, IMAGINED_AT_ONCE // actions.shape[1])
-    for start in range(0, len(actions), chunk):
-        part = slice(start, start + chunk)
-        future = model.rollout(latents[part], states[part], actions[part, :, None])[:, :, 0]
-        if offset is not None:
-            future = future + offset[part, None]  # (P, S, N, D)
-        energies.append(model.energy(future, goals[part]))
-    return torch.cat(energies)
-
-
-def best_of_grid(
-    cost: Callable[[Tensor], Tensor],
-    centre: Tensor,
-    spacing_m: float,
-    points: int,
-    axes: int = 3,
-    bound_m: float = float("inf"),
-) -> Tensor:
-    """Return the cheapest actions (P, 7) of a grid of translations around given ones.
-
-    Args:
-        cost: Maps actions (P, S, 7) to costs (P, S).
-        centre: (P, 7).
-        spacing_m: Distance of neighbouring points, metres.
-        points: Grid points per axis, odd.
-        axes: How many of x, y, z to search.
-        bound_m: Translations are clipped to it, per axis.
-    """
-    offsets = (torch.arange(points) - points // 2) * spacing_m
-    grid = torch.cartesian_prod(*[offsets] * axes)  # (S, axes)
-    actions = centre[:, None].repeat(1, len(grid), 1)
-    actions[..., :axes] = (actions[..., :axes] + grid).clamp(-bound_m, bound_m)
-    return actions[torch.arange(len(centre)), cost(actions).argmin(1)]
 
 
 def _least(cost: Callable[[Tensor], Tensor], count: int, axes: int, bound_m: float) -> Tensor:
