@@ -1,0 +1,214 @@
+"""Trained policies: our own files, which run no code, and those of Stable-Baselines3, which may.
+
+A policy that `jepa-gym train-rl` writes is a safetensors file with its sizes as JSON in the
+metadata; it acts without Stable-Baselines3. A zip of Stable-Baselines3 holds pickled Python
+objects, and unpickling runs whatever code their maker put there, so such a file is opened only if
+`allow_pickle` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+
+from jepa_gym.agents.base import Agent
+from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
+
+OWN_SUFFIX, FOREIGN_SUFFIX = ".safetensors", ".zip"
+SIZES = "policy"
+"""Key of the JSON in the metadata."""
+LOG_STD_RANGE = (-20.0, 2.0)
+"""What Stable-Baselines3 clamps the logarithm of the standard deviation to."""
+
+
+class _Policy(Protocol):
+    """What `PolicyAgent` asks; Stable-Baselines3's algorithms are such, too."""
+
+    observation_space: Any
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> Any:
+        """Return actions (B, 7) and the next state."""
+
+
+class SquashedGaussian:
+    """The actor of SAC: a multilayer perceptron, a normal distribution, tanh, and action bounds.
+
+    Args:
+        tensors: Its weights, by the names that Stable-Baselines3 gives them.
+        sizes: `observation` (entry -> width, in the order in which they are joined) and
+            `action_low` and `action_high`, the bounds.
+        seed: Seed of the draws when it is not asked to be deterministic.
+
+    Raises:
+        ValueError: If weights and sizes disagree.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, Any], seed: int = 0
+    ) -> None:
+        self.tensors, self.sizes = dict(tensors), dict(sizes)
+        low, high = (np.asarray(sizes[f"action_{end}"], np.float32) for end in ("low", "high"))
+        self._low, self._high = torch.from_numpy(low), torch.from_numpy(high)
+        self.observation_space = spaces.Dict(
+            {key: spaces.Box(-np.inf, np.inf, (n,)) for key, n in sizes["observation"].items()}
+        )
+        self._hidden = [f"latent_pi.{2 * i}" for i in range((len(tensors) - 4) // 2)]
+        self._generator = torch.Generator().manual_seed(seed)
+        expected = sum(sizes["observation"].values())
+        try:
+            for layer in self._hidden:
+                expected = self._next(layer, expected)
+            heads = {self._next(layer, expected) for layer in ("mu", "log_std")}
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"a layer is missing or has another shape: {error}") from None
+        if heads != {len(low)} or low.shape != high.shape:
+            raise ValueError(f"the policy has {heads} actions, and {len(low)} bounds")
+
+    def predict(
+        self, observation: Mapping[str, np.ndarray], state: Any, episode_start: Any, deterministic: bool
+    ) -> tuple[np.ndarray, Any]:
+        """Return actions (B, A) within the bounds, and the state as it was."""
+        parts = [torch.as_tensor(observation[key], dtype=torch.float32) for key in self._keys]
+        x = torch.cat([part.flatten(1) for part in parts], dim=1)
+        for layer in self._hidden:
+            x = F.relu(self._linear(layer, x))
+        action = self._linear("mu", x)
+        if not deterministic:
+            std = self._linear("log_std", x).clamp(*LOG_STD_RANGE).exp()
+            action = action + std * torch.randn(std.shape, generator=self._generator)
+        action = self._low + 0.5 * (action.tanh() + 1) * (self._high - self._low)
+        return action.numpy(), state
+
+    @property
+    def _keys(self) -> list[str]:
+        return list(self.sizes["observation"])
+
+    def _linear(self, layer: str, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.tensors[f"{layer}.weight"], self.tensors[f"{layer}.bias"])
+
+    def _next(self, layer: str, width: int) -> int:
+        """Return how many numbers a layer makes of `width`."""
+        return self._linear(layer, torch.zeros(1, width)).shape[1]
+
+
+def write_policy(path: Path, actor: Mapping[str, torch.Tensor], sizes: Mapping[str, Any]) -> None:
+    """Write a policy that `PolicyAgent` reads without running code.
+
+    Args:
+        path: File that ends in .safetensors.
+        actor: The actor's weights, by the names that Stable-Baselines3 gives them.
+        sizes: As `SquashedGaussian` takes them; more is kept, too.
+    """
+    SquashedGaussian(actor, sizes)
+    write_safetensors(path, actor, {SIZES: json.dumps(sizes)})
+
+
+class PolicyAgent(Agent):
+    """A trained policy; it reads the entries of the observation that it was trained on.
+
+    Args:
+        path: File that `jepa-gym train-rl` wrote, or a zip of Stable-Baselines3.
+        allow_pickle: Open a zip of Stable-Baselines3 although that runs the code in it.
+        device: Torch device of a zip's policy.
+        seed: Seed of our own policies' draws when they are not asked to be deterministic.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no policy, or one that would run code and `allow_pickle` is not set.
+    """
+
+    def __init__(
+        self, path: str | Path, allow_pickle: bool = False, device: str = "cpu", seed: int = 0
+    ) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"No trained policy at {path}; train one with `jepa-gym train-rl`."
+            )
+        if path.suffix == OWN_SUFFIX:
+            self.policy: _Policy = _read(path, seed)
+        elif path.suffix != FOREIGN_SUFFIX:
+            raise ValueError(
+                f"A policy ends in {OWN_SUFFIX} (of `jepa-gym train-rl`) or {FOREIGN_SUFFIX} (of "
+                f"Stable-Baselines3), got {path}."
+            )
+        elif not allow_pickle:
+            raise ValueError(
+                f"{path} is a policy of Stable-Baselines3: to open it runs the code in it. If you "
+                "trust its maker, say so with `allow_pickle=True` (`--allow-pickle`)."
+            )
+        else:
+            warnings.warn(f"Opening {path} runs the code in it.", RuntimeWarning, stacklevel=2)
+            self.policy = _unpickled(path, device)
+
+    def act(
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any,
+        episode_start: np.ndarray,
+        deterministic: bool,
+    ) -> tuple[np.ndarray, Any]:
+        """Ask the policy; see `Agent.act`.
+
+        Raises:
+            ValueError: If an entry the policy was trained on is missing.
+        """
+        keys = list(self.policy.observation_space.spaces)
+        missing = [key for key in keys if key not in observation]
+        if missing:
+            raise ValueError(f"The policy was trained on {keys}; the observation lacks {missing}.")
+        entries = {key: observation[key] for key in keys}
+        return self.policy.predict(entries, state, episode_start, deterministic)
+
+
+def _read(path: Path, seed: int) -> SquashedGaussian:
+    """Read a policy of our own."""
+    tensors, metadata = read_safetensors(path)
+    try:
+        return SquashedGaussian(tensors, json.loads(metadata[SIZES]), seed)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is no policy of `jepa-gym train-rl`: {error}") from None
+
+
+def _unpickled(path: Path, device: str) -> _Policy:
+    """Load a policy of Stable-Baselines3, whatever algorithm it is of; runs the code in it."""
+    algorithm, off_policy = _algorithm(path)
+    # acting needs no memory of training; a hindsight buffer could not be made without an env
+    buffer = {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "buffer_size": 1}
+    loaded = algorithm.load(path, device=device, **(buffer if off_policy else {}))
+    if not isinstance(loaded.observation_space, spaces.Dict):
+        raise ValueError(
+            f"{path} was trained on {loaded.observation_space}; agents act on the entries of a "
+            "dict observation."
+        )
+    return loaded
+
+
+def _algorithm(path: Path) -> tuple[Any, bool]:
+    """Return the class that wrote a zip, and whether it has a replay buffer; runs no code in it."""
+    import stable_baselines3
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+        package, module, *_ = data["policy_class"]["__module__"].split(".")
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no policy of Stable-Baselines3: {error}") from None
+    if module == "common":  # the policies that PPO and A2C share
+        module = "ppo" if "clip_range" in data else "a2c"
+    algorithm = getattr(stable_baselines3, module.upper(), None)
+    if package != "stable_baselines3" or algorithm is None:
+        raise ValueError(
+            f"{path} has the policy class {data['policy_class']['__module__']}; known are those of "
+            "stable_baselines3's own algorithms."
+        )
+    return algorithm, "buffer_size" in data
