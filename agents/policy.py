@@ -55,26 +55,36 @@ class SquashedGaussian:
     def __init__(
         self, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, Any], seed: int = 0
     ) -> None:
-        self.tensors, self.sizes = dict(tensors), dict(sizes)
+        self._tensors, self._keys = dict(tensors), list(sizes["observation"])
+        self._hidden = [f"latent_pi.{2 * i}" for i in range((len(tensors) - 4) // 2)]
         low, high = (np.asarray(sizes[f"action_{end}"], np.float32) for end in ("low", "high"))
+        width = sum(sizes["observation"].values())
+        for layer in self._hidden:
+            width = self._checked(layer, width)
+        if not low.shape == high.shape == (self._checked("mu", width),):
+            raise ValueError(
+                f"its bounds {low.shape} and {high.shape} are not those of its actions"
+            )
+        self._checked("log_std", width)
         self._low, self._high = torch.from_numpy(low), torch.from_numpy(high)
+        self._generator = torch.Generator().manual_seed(seed)
         self.observation_space = spaces.Dict(
             {key: spaces.Box(-np.inf, np.inf, (n,)) for key, n in sizes["observation"].items()}
         )
-        self._hidden = [f"latent_pi.{2 * i}" for i in range((len(tensors) - 4) // 2)]
-        self._generator = torch.Generator().manual_seed(seed)
-        expected = sum(sizes["observation"].values())
-        try:
-            for layer in self._hidden:
-                expected = self._next(layer, expected)
-            heads = {self._next(layer, expected) for layer in ("mu", "log_std")}
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"a layer is missing or has another shape: {error}") from None
-        if heads != {len(low)} or low.shape != high.shape:
-            raise ValueError(f"the policy has {heads} actions, and {len(low)} bounds")
+
+    def _checked(self, layer: str, width: int) -> int:
+        """Return how many numbers a layer makes of `width`."""
+        weight, bias = (self._tensors[f"{layer}.{part}"] for part in ("weight", "bias"))
+        if weight.shape != (len(bias), width) or bias.ndim != 1:
+            raise ValueError(f"`{layer}` has weights {tuple(weight.shape)} for {width} inputs")
+        return len(bias)
 
     def predict(
-        self, observation: Mapping[str, np.ndarray], state: Any, episode_start: Any, deterministic: bool
+        self,
+        observation: Mapping[str, np.ndarray],
+        state: Any,
+        episode_start: Any,
+        deterministic: bool,
     ) -> tuple[np.ndarray, Any]:
         """Return actions (B, A) within the bounds, and the state as it was."""
         parts = [torch.as_tensor(observation[key], dtype=torch.float32) for key in self._keys]
@@ -86,18 +96,10 @@ class SquashedGaussian:
             std = self._linear("log_std", x).clamp(*LOG_STD_RANGE).exp()
             action = action + std * torch.randn(std.shape, generator=self._generator)
         action = self._low + 0.5 * (action.tanh() + 1) * (self._high - self._low)
-        return action.numpy(), state
-
-    @property
-    def _keys(self) -> list[str]:
-        return list(self.sizes["observation"])
+        return action.clamp(self._low, self._high).numpy(), state
 
     def _linear(self, layer: str, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.tensors[f"{layer}.weight"], self.tensors[f"{layer}.bias"])
-
-    def _next(self, layer: str, width: int) -> int:
-        """Return how many numbers a layer makes of `width`."""
-        return self._linear(layer, torch.zeros(1, width)).shape[1]
+        return F.linear(x, self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
 
 
 def write_policy(path: Path, actor: Mapping[str, torch.Tensor], sizes: Mapping[str, Any]) -> None:
@@ -160,13 +162,13 @@ class PolicyAgent(Agent):
         """Ask the policy; see `Agent.act`.
 
         Raises:
-            ValueError: If an entry the policy was trained on is missing.
+            ValueError: If an entry the policy was trained on is missing, or has another shape.
         """
-        keys = list(self.policy.observation_space.spaces)
-        missing = [key for key in keys if key not in observation]
-        if missing:
-            raise ValueError(f"The policy was trained on {keys}; the observation lacks {missing}.")
-        entries = {key: observation[key] for key in keys}
+        trained = {key: space.shape for key, space in self.policy.observation_space.items()}
+        entries = {key: observation[key] for key in trained if key in observation}
+        shapes = {key: entry.shape[1:] for key, entry in entries.items()}
+        if shapes != trained:
+            raise ValueError(f"The policy was trained on {trained}, the observation has {shapes}.")
         return self.policy.predict(entries, state, episode_start, deterministic)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from jepa_gym.names import did_you_mean
 
-from jepa_gym.names import did_you_mean
-
 
 def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
     """Import and return the class registered under a name.

@@ -1,9 +1,9 @@
 """Train the reinforcement-learning baseline: soft actor-critic with hindsight goals, on states.
 
-Reference: soft actor-critic (arXiv 1801.01290), hindsight experience replay (arXiv 1707.01495), both
-of Stable-Baselines3. Beside the policy lies everything that goes on with the training; it is written
-between episodes, and every episode draws from generators of its own, so that a training that was
-interrupted ends with the policy of one that was not.
+Reference: soft actor-critic (arXiv 1801.01290) and hindsight experience replay (arXiv 1707.01495),
+both of Stable-Baselines3. Beside the policy lies what the training goes on from. It is written
+between episodes, and every episode draws from generators of its own, so that an interrupted
+training ends with the policy of one that was not.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def train(config: TrainRLConfig) -> Path:
             training is saved.
     """
     env = gym.make(config.env_id, obj=config.obj, obs_mode="state")
-    episodes = _SeededEpisodes(env, config.seed)
+    episodes, threads = _SeededEpisodes(env, config.seed), torch.get_num_threads()
+    # networks of this size learn slower with more, and the order of their sums would change by chance
+    torch.set_num_threads(1)
     try:
         model = _new_model(config, episodes)
         if config.training_file.exists():
@@ -172,6 +174,7 @@ def train(config: TrainRLConfig) -> Path:
             callback.close()
         save(config, model, episodes.episode)
     finally:
+        torch.set_num_threads(threads)
         env.close()
     print(f"policy of {model.num_timesteps} steps written to {config.output}")
     return config.output
