@@ -158,7 +158,7 @@ def train(config: TrainRLConfig) -> Path:
     """
     env = gym.make(config.env_id, obj=config.obj, obs_mode="state")
     episodes, threads = _SeededEpisodes(env, config.seed), torch.get_num_threads()
-    # networks of this size learn slower with more, and the order of their sums would change by chance
+    # networks of this size learn slower with more, and their sums would change by chance
     torch.set_num_threads(1)
     try:
         model = _new_model(config, episodes)

@@ -29,10 +29,10 @@ class ExactModel:
         state = self.states.flatten(0, 1)[index]
         return state[..., None, :]  # (B, T, 1, 7)
 
-    def rollout(self, latents, states, actions):
+    def rollout_energy(self, latents, states, actions, goal):
         future = poses.compose(states[:, -1:], actions[:, :, 0])
         future[..., 0] += self.bias_m
-        return future[:, :, None, None]  # (B, S, 1, 1, 7)
+        return self.energy(future[:, :, None], goal)  # of (B, S, 1, 7)
 
     def energy(self, latents, goal):
         while goal.ndim < latents.ndim:
