@@ -13,7 +13,8 @@ from jepa_gym.benchmarks.episodes import world_model
 from jepa_gym.benchmarks.results import Record
 from jepa_gym.checkpoint.digests import file_digest
 from jepa_gym.checkpoint.folder import CONFIG_FILE
-from jepa_gym.checkpoint.pretrained import OFFICIAL_FILE, locate
+from jepa_gym.checkpoint.pretrained import OFFICIAL_FILE
+from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import SAFETENSORS_FILE
 
 PACKAGES = ("gymnasium", "mujoco", "numpy", "robosuite", "scipy", "stable-baselines3", "torch")

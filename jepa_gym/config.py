@@ -20,6 +20,9 @@ STATE_CONVENTIONS = ("hand", "droid")
 (roll near +-pi where the hand points down)."""
 
 
+MAX_DEPTH, MAX_SIZE, MAX_NUMBER = 512, 65536, 1e6
+"""Bounds of what a configuration in a file may say; damaged or hostile ones would take for ever."""
+
 _ADDED = {"added": True}
 """Marks a field that configurations written earlier do not have; they mean its default."""
 
@@ -34,12 +37,19 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_heads(name: str, embed_dim: int, num_heads: int) -> None:
+def _check_blocks(name: str, config: EncoderConfig | PredictorConfig) -> None:
+    """Check the sizes of transformer blocks."""
+    embed_dim, num_heads = config.embed_dim, config.num_heads
     head_dim, rest = divmod(embed_dim, max(num_heads, 1))
     _require(
         num_heads >= 1 and rest == 0 and head_dim % 2 == 0 and head_dim >= 6,
         f"`{name}.embed_dim` must be `num_heads` times an even head width of at least 6, "
         f"got embed_dim={embed_dim}, num_heads={num_heads}",
+    )
+    _require(config.depth >= 1, f"`{name}.depth` must be at least 1, got {config.depth}")
+    _require(
+        embed_dim * config.mlp_ratio >= 1,
+        f"`{name}.mlp_ratio` times `embed_dim` must be at least 1, got {config.mlp_ratio}",
     )
 
 
@@ -120,8 +130,7 @@ class EncoderConfig:
             self.rope in ROPE_KINDS,
             f"`encoder.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
         )
-        _check_heads("encoder", self.embed_dim, self.num_heads)
-        _require(self.depth >= 1, f"`encoder.depth` must be at least 1, got {self.depth}")
+        _check_blocks("encoder", self)
         _require(self.latent_dim >= 2, f"`encoder.latent_dim` must be >= 2, got {self.latent_dim}")
         is_hf = self.kind == "hf"
         _require(
@@ -169,8 +178,7 @@ class PredictorConfig:
             self.rope in ROPE_KINDS,
             f"`predictor.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
         )
-        _check_heads("predictor", self.embed_dim, self.num_heads)
-        _require(self.depth >= 1, f"`predictor.depth` must be at least 1, got {self.depth}")
+        _check_blocks("predictor", self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +288,8 @@ def checked_fields(cls: type, values: dict[str, Any], what: str) -> dict[str, An
         The arguments of the class, lists made tuples.
 
     Raises:
-        ValueError: When a key is unknown or missing.
+        ValueError: When a key is unknown or missing, or a value is of another type or beyond what
+            any model has.
     """
     if not isinstance(values, dict):
         raise ValueError(f"the {what} must be a mapping, got {type(values).__name__}")
@@ -295,4 +304,41 @@ def checked_fields(cls: type, values: dict[str, Any], what: str) -> dict[str, An
             f"the {what} has missing keys {missing} and unknown keys {unknown}; "
             f"it was probably written by another version of jepa-gym"
         )
+    for item in fields(cls):
+        if item.name in values and item.default is not dataclasses.MISSING:
+            _check_value(item.name, values[item.name], item.default)
     return {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
+
+
+def check_size(name: str, value: Any) -> None:
+    """Check that a size which was read from a file is one that a model can have.
+
+    Args:
+        name: What it is called; `depth` has a narrower bound, as every block takes time to make.
+        value: What was read.
+
+    Raises:
+        ValueError: When it is no integer, or beyond the bound.
+    """
+    bound = MAX_DEPTH if name == "depth" else MAX_SIZE
+    if type(value) is not int or not 1 <= value <= bound:
+        raise ValueError(f"`{name}` must be an integer from 1 to {bound}, got {str(value)[:40]}")
+
+
+def _check_value(name: str, value: Any, default: Any) -> None:
+    """Check that a value which was read from a file is of the kind of its field's default."""
+    if isinstance(default, tuple):
+        _require(isinstance(value, list | tuple), f"`{name}` must be a list, got {value!r}")
+        for item in value:
+            _check_value(name, item, default[0])
+    elif type(default) is int:
+        check_size(name, value)
+    elif default is None or type(default) is float:
+        number = type(value) in (int, float) and abs(value) <= MAX_NUMBER
+        _require(
+            number or value is default is None,
+            f"`{name}` must be a number between +-{MAX_NUMBER:g}, got {str(value)[:40]}",
+        )
+    else:
+        kind = type(default).__name__
+        _require(type(value) is type(default), f"`{name}` must be a {kind}, got {value!r}")

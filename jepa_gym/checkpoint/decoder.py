@@ -17,6 +17,7 @@ from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import fill
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.checkpoint.weights import open_weights
+from jepa_gym.config import check_size
 from jepa_gym.models import FrameDecoder
 from jepa_gym.world_model import WorldModel
 
@@ -76,13 +77,16 @@ def read_decoder(folder: str | Path, model: WorldModel) -> FrameDecoder:
     weights = open_weights(path)
     try:
         sizes, trained_on = json.loads(weights.metadata["sizes"]), weights.metadata["encoder"]
+        for name, value in sizes.items():
+            for size in value if name == "grid" else [value]:
+                check_size(name, size)
         with torch.device("meta"):
             decoder = FrameDecoder(**sizes | {"grid": tuple(sizes["grid"])})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is no decoder that this version can read ({error!r}); train one with "
-            "`jepa-gym decode`"
-        ) from error
+            f"{path} is no decoder that this version can read ({error!r}); delete it, and train "
+            "another one with `jepa-gym decode`"
+        ) from None
     if trained_on != encoder_hash(model):
         raise CheckpointError(
             f"{path} was trained on the latents of another model than "

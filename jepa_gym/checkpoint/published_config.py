@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.config import check_size
 
 DEFAULT_ROPE = {"ema_encoder": "interleaved"}
 """Only V-JEPA 2.1, which corrected the rotary embedding, has this part."""
@@ -54,6 +55,8 @@ def infer(
         raise ValueError(f"`kind` must be one of {tuple(_INFER)}, got {kind!r}")
     theirs = hugging_face_config(path)
     known = {our: theirs[key] for our, key in _HF_KEYS.get(kind, {}).items() if key in theirs}
+    for name, value in known.items():
+        check_size(name, value)
     known |= given or {}
     inferred = _INFER[kind](_Shapes(kind, tensors), known)
     return {"img_size": IMAGE_SIZE, "rope": "v2"} | inferred | known
