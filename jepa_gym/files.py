@@ -43,8 +43,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # some writers make files that nobody else may read
         temporary.replace(path)
     except Exception as error:
-        if shutil.disk_usage(path.parent).free < _NEARLY_NOTHING:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error) or shutil.disk_usage(path.parent).free < _NEARLY_NOTHING:
+            raise OSError(errno.ENOSPC, full, str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -57,8 +58,10 @@ class StartFrames:
 def write_starts(folder: str | Path, starts: StartFrames) -> None:
     """Write the start frames of a checkpoint, complete or not at all."""
     arrays = {item.name: getattr(starts, item.name) for item in fields(starts)}
-    with atomic_write(Path(folder) / STARTS_FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays, split=np.array("held-out"))
+    archive = io.BytesIO()  # numpy leaves a file that it could not write half open
+    np.savez_compressed(archive, **arrays, split=np.array("held-out"))
+    with atomic_write(Path(folder) / STARTS_FILE) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def read_starts(folder: str | Path) -> StartFrames:

@@ -241,16 +241,6 @@ def test_registry():
     assert len(set(names)) == len(names)
 
 
-def test_cache_folder(monkeypatch):
-    monkeypatch.setenv(files.CACHE_VARIABLE, "/somewhere")
-    assert str(hub.cache_folder()) == "/somewhere"
-    monkeypatch.delenv(files.CACHE_VARIABLE)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert str(hub.cache_folder()) == "/cache/jepa_gym"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert str(hub.cache_folder()) == os.path.expanduser("~/.cache/jepa_gym")
-
-
 def test_command(server, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["jepa-gym download"])
     assert hub.main() == 0

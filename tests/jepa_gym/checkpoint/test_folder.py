@@ -79,6 +79,33 @@ def test_mixed_up_configuration(checkpoint):
         WorldModel.from_pretrained(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("encoder", "depth", 1e9),
+        ("encoder", "depth", 10**9),
+        ("encoder", "embed_dim", 10**12),
+        ("encoder", "patch_size", "16"),
+        ("predictor", "depth", 513),
+        ("predictor", "num_heads", 0),
+        ("predictor", "mlp_ratio", float("inf")),
+        ("predictor", "mlp_ratio", 0.0),
+        ("predictor", "use_states", 1),
+        ("frame", "height", True),
+        ("frame", "cameras", [1]),
+        ("frame", "cameras", "left"),
+        ("frame", "step_s", float("nan")),
+    ],
+)
+def test_sizes_in_a_configuration_are_bounded(checkpoint, part, name, value):
+    path = checkpoint / "config.json"
+    values = json.loads(path.read_text())
+    values[part][name] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=rf"config\.json cannot be used: .*{name}"):
+        WorldModel.from_pretrained(checkpoint)
+
+
 def test_a_save_that_was_killed_can_be_read(model, checkpoint, monkeypatch):
     """Whichever file came last, the weights come with their own configuration."""
     before = WorldModel.from_pretrained(checkpoint)

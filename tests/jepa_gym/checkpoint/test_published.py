@@ -356,6 +356,36 @@ def test_hugging_face_folder_with_missing_parts(tmp_path, encoder, masked):
         published.load(folder, "encoder")
 
 
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "/etc/secret.safetensors", "sub/a.safetensors", "a.pt", 5]
+)
+def test_shards_lie_in_the_folder(tmp_path, encoder, masked, name):
+    folder = hf_folder(tmp_path / "hf", hugging_face(encoder, masked), 2)
+    save_file({"x": torch.zeros(1)}, tmp_path / "secret.safetensors")
+    index = folder / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    values["weight_map"]["encoder.extra"] = name
+    index.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"index\.json (names .* as a shard|is damaged)"):
+        published.load(folder, "encoder")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_attention_heads": 10**9},
+        {"num_attention_heads": 0},
+        {"num_attention_heads": 1e9},
+        {"crop_size": 10**12},
+        {"crop_size": [48]},
+    ],
+)
+def test_sizes_in_a_hugging_face_configuration_are_bounded(tmp_path, encoder, masked, settings):
+    folder = hf_folder(tmp_path / "hf", hugging_face(encoder, masked), **settings)
+    with pytest.raises(ValueError, match="must be an integer from 1 to 65536"):
+        published.load(folder, "encoder")
+
+
 class Evil:
     def __reduce__(self):
         return print, ("this must never be printed",)

@@ -283,6 +283,23 @@ def test_missing_extra(package, source, monkeypatch):
         encoder_config(f"hf:{folder}" if package == "transformers" else "hf:owner/name")
 
 
+def test_code_of_a_folder_never_runs(source, tmp_path, monkeypatch, capsys):
+    """Without a word at the terminal: the answer to the question is always no."""
+    folder, _ = source("dinov2")
+    trace = tmp_path / "trace"
+    (folder / "evil.py").write_text(
+        f"open({str(trace)!r}, 'w')\nfrom transformers import PretrainedConfig\n"
+        "class Evil(PretrainedConfig):\n    model_type = 'evil'\n"
+    )
+    config = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *question: asked.append(question) or "y")
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be used"):
+        encoder_config(f"hf:{folder}")
+    assert not asked and not trace.exists()
+
+
 def test_hub_names_are_read_from_the_cache(source, tmp_path, monkeypatch):
     """A name as on the hub, in the layout of the hub's cache, without a network."""
     import huggingface_hub
