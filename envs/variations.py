@@ -104,12 +104,15 @@ class Variation:
                 _check_choice(name, getattr(self, name), TEXTURES)
         for name, (low, high) in RANGES.items():
             object.__setattr__(self, name, _numbers(name, getattr(self, name), None, low, high))
+        given = self.distractors
+        if not isinstance(given, list | tuple) or len(given) > DISTRACTOR_SLOTS:
+            raise ValueError(
+                f"`distractors` is a list of at most {DISTRACTOR_SLOTS}, got {given!r}"
+            )
         things = tuple(
             thing if isinstance(thing, Distractor) else _from_mapping(Distractor, thing)
-            for thing in self.distractors
+            for thing in given
         )
-        if len(things) > DISTRACTOR_SLOTS:
-            raise ValueError(f"`distractors` holds at most {DISTRACTOR_SLOTS}, got {len(things)}")
         object.__setattr__(self, "distractors", things)
 
     @property
@@ -179,40 +182,32 @@ class Factor:
     held_out: Ranges | Choices
 
 
+def _spans(*ends: float) -> Ranges:
+    return Ranges(tuple(zip(ends[::2], ends[1::2], strict=True)))
+
+
 FACTORS: dict[str, Factor] = {
-    "object_hue": Factor(
-        "appearance", Ranges(((0.0, 0.2), (0.5, 0.7))), Ranges(((0.27, 0.43), (0.77, 0.93)))
-    ),
+    "object_hue": Factor("appearance", _spans(0.0, 0.2, 0.5, 0.7), _spans(0.27, 0.43, 0.77, 0.93)),
     "object_texture": Factor("appearance", Choices(TRAIN_TEXTURES), Choices(HELD_OUT_TEXTURES)),
-    "object_scale": Factor(
-        "appearance", Ranges(((0.95, 1.04),)), Ranges(((0.85, 0.93), (1.06, 1.1)))
-    ),
+    "object_scale": Factor("appearance", _spans(0.95, 1.04), _spans(0.85, 0.93, 1.06, 1.1)),
     "table_texture": Factor(
         "appearance", Choices((None, *TRAIN_TEXTURES)), Choices(HELD_OUT_TEXTURES)
     ),
     "background_texture": Factor(
         "appearance", Choices((None, *TRAIN_TEXTURES)), Choices(HELD_OUT_TEXTURES)
     ),
-    "light": Factor("appearance", Ranges(((0.8, 1.1),)), Ranges(((0.45, 0.65), (1.25, 1.45)))),
+    "light": Factor("appearance", _spans(0.8, 1.1), _spans(0.45, 0.65, 1.25, 1.45)),
     "light_azimuth_deg": Factor(
-        "appearance", Ranges(((-30.0, 30.0),)), Ranges(((-150.0, -60.0), (60.0, 150.0)))
+        "appearance", _spans(-30.0, 30.0), _spans(-150.0, -60.0, 60.0, 150.0)
     ),
     "distractor_count": Factor("appearance", Choices((0, 1)), Choices((2, 3))),
     "distractor_shape": Factor(
         "appearance", Choices(("box", "cylinder")), Choices(("ellipsoid", "capsule"))
     ),
-    "camera_azimuth_deg": Factor(
-        "camera", Ranges(((-8.0, 8.0),)), Ranges(((-25.0, -12.0), (12.0, 25.0)))
-    ),
-    "camera_elevation_deg": Factor(
-        "camera", Ranges(((-3.0, 3.0),)), Ranges(((-9.0, -5.0), (5.0, 14.0)))
-    ),
-    "camera_distance": Factor(
-        "camera", Ranges(((0.96, 1.04),)), Ranges(((0.84, 0.92), (1.08, 1.2)))
-    ),
-    "start_yaw_rad": Factor(
-        "start", Ranges(((-0.1, 0.1),)), Ranges(((-0.35, -0.15), (0.15, 0.35)))
-    ),
+    "camera_azimuth_deg": Factor("camera", _spans(-8.0, 8.0), _spans(-25.0, -12.0, 12.0, 25.0)),
+    "camera_elevation_deg": Factor("camera", _spans(-3.0, 3.0), _spans(-9.0, -5.0, 5.0, 14.0)),
+    "camera_distance": Factor("camera", _spans(0.96, 1.04), _spans(0.84, 0.92, 1.08, 1.2)),
+    "start_yaw_rad": Factor("start", _spans(-0.1, 0.1), _spans(-0.35, -0.15, 0.15, 0.35)),
     "object": Factor(
         "object",
         Choices(tuple(name for name, entry in OBJECTS.items() if not entry.held_out)),
@@ -245,7 +240,9 @@ def split_values(split: str, factor: str) -> Ranges | Choices:
 
 def split_objects(split: str) -> tuple[str, ...]:
     """Return the catalogue's objects that belong to a split."""
-    return split_values(split, "object").values
+    values = split_values(split, "object")
+    assert isinstance(values, Choices)
+    return values.values
 
 
 def sample_variation(split: str, rng: np.random.Generator) -> Variation:

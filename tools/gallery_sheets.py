@@ -21,6 +21,7 @@ from jepa_gym.envs.droid import make_droid
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, MIN_SIZE_PX
 from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.envs.variations import FACTORS, SPLITS, Choices, split_objects
 
 Tiles = Iterator[tuple[str, np.ndarray]]
@@ -67,6 +68,12 @@ class Sheet:
     alt: str
     draw: Callable[[int], Tiles]
     columns: int = 4
+
+
+def core(env: gym.Env) -> FrankaEnv:
+    """Return the environment of the suite inside all wrappers."""
+    assert isinstance(env.unwrapped, FrankaEnv)
+    return env.unwrapped
 
 
 def task_ids() -> list[str]:
@@ -144,21 +151,21 @@ def _draw_tasks(tile: int) -> Tiles:
         with gym.make(env_id, obj=OBJECT, image_size=tile) as env:
             observation, _ = env.reset(seed=SEED)
             yield f"{short(env_id)}: start", observation["pixels"]
-            yield f"{short(env_id)}: goal", env.unwrapped.subgoals[-1].pixels
+            yield f"{short(env_id)}: goal", core(env).subgoals[-1].pixels
 
 
 def _draw_goals(env_id: str, tile: int) -> Tiles:
     with gym.make(env_id, obj=OBJECT, image_size=tile, protocol="suite") as env:
         env.reset(seed=SEED)
-        schedule = env.unwrapped.goal_schedule
-        goals = zip(schedule.names, env.unwrapped.subgoals, strict=True)
+        schedule = core(env).goal_schedule
+        goals = zip(schedule.names, core(env).subgoals, strict=True)
         for index, (name, subgoal) in enumerate(goals):
             yield f"expert {index + 1}: {name}", subgoal.pixels
         env.reset(seed=SEED + 1)
-        states = [env.unwrapped.get_state()["physics"]]
+        states = [core(env).get_state()["physics"]]
         for _ in _play(env):
             pass
-        states.append(env.unwrapped.get_state()["physics"])
+        states.append(core(env).get_state()["physics"])
         recorded = dict(zip(("start", "goal"), states, strict=True))
         observation, _ = env.reset(seed=SEED, options={"recorded": recorded})
         recorded_goal = observation["goal_pixels"]
@@ -177,10 +184,11 @@ def _play(env: gym.Env) -> Iterator[tuple[dict, dict]]:
     """
     truncated, info = False, {}
     while not truncated:
-        observation, _, _, truncated, info = env.step(env.unwrapped.expert_action())
+        observation, _, _, truncated, info = env.step(core(env).expert_action())
         yield observation, info
     if not info["is_success"]:
-        raise RuntimeError(f"The expert failed in {env.spec.id}: {info['failure']}. Change `SEED`.")
+        task = type(core(env)).__name__
+        raise RuntimeError(f"The expert failed in {task}: {info['failure']}. Change `SEED`.")
 
 
 def _draw_film(env_id: str, tile: int) -> Tiles:
@@ -194,7 +202,7 @@ def _draw_film(env_id: str, tile: int) -> Tiles:
         for step in sorted(set(np.linspace(0, last, FILM_FRAMES).round().astype(int).tolist())):
             picture, success = episode[step]
             yield f"step {step}{': success' if success else ''}", picture
-        yield "goal image", env.unwrapped.subgoals[-1].pixels
+        yield "goal image", core(env).subgoals[-1].pixels
 
 
 def _at_the_object(camera: str, tile: int, depth: bool = False) -> dict[str, np.ndarray]:
@@ -202,7 +210,7 @@ def _at_the_object(camera: str, tile: int, depth: bool = False) -> dict[str, np.
     with gym.make("FrankaGrasp-v0", obj=OBJECT, image_size=tile, camera=camera, depth=depth) as env:
         observation, info = env.reset(seed=SEED)
         while not info["is_held"]:
-            observation, *_, info = env.step(env.unwrapped.expert_action())
+            observation, *_, info = env.step(core(env).expert_action())
     return observation
 
 
@@ -244,7 +252,7 @@ def _draw_held(tile: int) -> Tiles:
     for name, entry in OBJECTS.items():
         with gym.make("FrankaGrasp-v0", obj=name, image_size=HELD_ZOOM * tile) as env:
             env.reset(seed=SEED, options=STUDIO)
-            subgoal = env.unwrapped.subgoals[-1]
+            subgoal = core(env).subgoals[-1]
             hand = subgoal.state[:3].astype(np.float64)
             label = f"{name} (held out)" if entry.held_out else name
             yield label, close_up(env, subgoal.pixels, hand, HELD_ZOOM)
@@ -303,8 +311,9 @@ def close_up(env: gym.Env, picture: np.ndarray, point: np.ndarray, zoom: int = Z
         point: (3,) m, base frame.
         zoom: Side of the picture over that of the part.
     """
-    model, data = env.unwrapped.model, env.unwrapped.data
-    camera = model.camera(env.unwrapped.cameras[0]).id
+    inner = core(env)
+    model, data = inner.model, inner.data
+    camera = model.camera(inner.cameras[0]).id
     offset = (point - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
     side = picture.shape[0]
     focal = side / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
@@ -316,7 +325,7 @@ def close_up(env: gym.Env, picture: np.ndarray, point: np.ndarray, zoom: int = Z
 
 def _above(env: gym.Env, height_m: float) -> np.ndarray:
     """Return the point (3,) in m that lies so high above the object's place on the table."""
-    return np.array([*env.unwrapped.object_position()[:2], height_m])
+    return np.array([*core(env).object_position()[:2], height_m])
 
 
 def _factor_columns(factor: str) -> int:

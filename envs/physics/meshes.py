@@ -10,7 +10,7 @@ import hashlib
 import io
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,9 +31,12 @@ class VisualMesh:
     """One mesh in its body's frame: `vertices` (V, 3) float32 m, `faces` (F, 3) int32."""
 
     body: str
-    rgba: tuple[float, float, float, float]
+    rgba: tuple[float, ...]
     vertices: np.ndarray
     faces: np.ndarray
+
+
+_FIELDS = [field.name for field in fields(VisualMesh)]
 
 
 def visual_meshes(source: Path, spec: mujoco.MjSpec, tag: str) -> list[VisualMesh]:
@@ -57,26 +60,18 @@ def visual_meshes(source: Path, spec: mujoco.MjSpec, tag: str) -> list[VisualMes
 
 def _load(path: Path) -> list[VisualMesh]:
     with np.load(io.BytesIO(path.read_bytes())) as stored:
-        return [
-            VisualMesh(
-                str(stored[f"{i}_body"]),
-                tuple(float(v) for v in stored[f"{i}_rgba"]),
-                stored[f"{i}_vertices"],
-                stored[f"{i}_faces"],
-            )
-            for i in range(int(stored["count"]))
-        ]
+        rows = [[stored[f"{i}_{name}"] for name in _FIELDS] for i in range(int(stored["count"]))]
+    return [VisualMesh(str(body), tuple(rgba.tolist()), *mesh) for body, rgba, *mesh in rows]
 
 
 def _save(path: Path, meshes: list[VisualMesh]) -> None:
-    arrays: dict[str, np.ndarray] = {"count": np.array(len(meshes))}
-    for i, mesh in enumerate(meshes):
-        arrays[f"{i}_body"] = np.array(mesh.body)
-        arrays[f"{i}_rgba"] = np.array(mesh.rgba)
-        arrays[f"{i}_vertices"] = mesh.vertices
-        arrays[f"{i}_faces"] = mesh.faces
+    arrays = {
+        f"{i}_{name}": np.asarray(value)
+        for i, mesh in enumerate(meshes)
+        for name, value in vars(mesh).items()
+    }
     content = io.BytesIO()  # the archive's own error at a full disk would hide the first
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    np.savez_compressed(content, count=np.array(len(meshes)), **arrays)
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(content.getvalue())
@@ -112,7 +107,7 @@ def _simplify(model: mujoco.MjModel) -> list[VisualMesh]:
         vertices, faces = _weld(vertices, faces)
         target = max(MIN_FACES, round(FACES_PER_LINK * len(faces) / faces_of_body[body]))
         if len(faces) > target:
-            vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target)
+            vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target)[:2]
         meshes.append(VisualMesh(body, rgba, vertices, faces.astype(np.int32)))
     return meshes
 

@@ -20,6 +20,8 @@ TOUCH: dict = {
 """Contacts of every object, stiffer than MuJoCo's default and, by `solmix`, in force against the
 softer pads and table too: what is held creeps less, and the less pads sink in, the less often the
 fingers' own hulls, which lie 0.4 mm behind them and are costly to collide, touch as well."""
+SEEN_ONLY: dict = {"contype": 0, "conaffinity": 0, "mass": 0, "group": 1}
+"""What is drawn and neither collides nor weighs anything."""
 ROUND_SHARE = 0.8
 """Half width along x of the box that stands for something round, as a share of its radius."""
 
@@ -63,15 +65,8 @@ def add_solid(
         mass_kg: Mass of the box.
         pos: Its centre in the body's frame, metres.
     """
-    body.add_geom(
-        name=f"object_{name}",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=half_size_m,
-        pos=pos,
-        mass=mass_kg,
-        group=3,
-        **TOUCH,
-    )
+    box = {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": half_size_m, "pos": pos, "mass": mass_kg}
+    body.add_geom(name=f"object_{name}", group=3, **box, **TOUCH)
 
 
 def entry(

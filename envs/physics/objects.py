@@ -28,48 +28,42 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.object_meshes import add_mesh, add_robosuite_mesh, tube, turned
-from jepa_gym.envs.physics.object_parts import ROUND_SHARE, TOUCH, ObjectSpec, add_solid, entry
+from jepa_gym.envs.physics.object_parts import (
+    ROUND_SHARE,
+    SEEN_ONLY,
+    TOUCH,
+    ObjectSpec,
+    add_solid,
+    entry,
+)
 from jepa_gym.names import did_you_mean
+
+_BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 
 def _box(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
-    body.add_geom(
-        name="object_box",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[0.022, 0.022, 0.03],
-        rgba=[0.85, 0.16, 0.12, 1],
-        mass=0.08,
-        group=1,
-        **TOUCH,
-    )
+    look = {"size": [0.022, 0.022, 0.03], "rgba": [0.85, 0.16, 0.12, 1]}
+    body.add_geom(name="object_box", type=_BOX, mass=0.08, group=1, **look, **TOUCH)
 
 
 CUP_RADIUS_M, CUP_HEIGHT_M, CUP_WALL_M, CUP_SIDES = 0.0275, 0.08, 0.003, 12
 
 
 def _cup(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
-    untouchable = {"mass": 0, "contype": 0, "conaffinity": 0, "group": 1}
-    colour = [0.12, 0.35, 0.85, 1]
-    body.add_geom(
-        name="object_foot",
-        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=[CUP_RADIUS_M, 0.003, 0],
-        pos=[0, 0, -CUP_HEIGHT_M / 2 + 0.003],
-        rgba=colour,
-        **untouchable,
-    )
+    look = {"rgba": [0.12, 0.35, 0.85, 1], **SEEN_ONLY}
+    place = {"size": [CUP_RADIUS_M, 0.003, 0], "pos": [0, 0, -CUP_HEIGHT_M / 2 + 0.003]}
+    body.add_geom(name="object_foot", type=mujoco.mjtGeom.mjGEOM_CYLINDER, **place, **look)
     panel = CUP_RADIUS_M * np.tan(np.pi / CUP_SIDES)
     middle = CUP_RADIUS_M - CUP_WALL_M / 2
     for side in range(CUP_SIDES):
         angle = 2 * np.pi * side / CUP_SIDES
         body.add_geom(
             name=f"object_wall_{side}",
-            type=mujoco.mjtGeom.mjGEOM_BOX,
+            type=_BOX,
             size=[CUP_WALL_M / 2, panel, CUP_HEIGHT_M / 2],
             pos=[middle * np.cos(angle), middle * np.sin(angle), 0],
             quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
-            rgba=colour,
-            **untouchable,
+            **look,
         )
     add_solid(body, "core", (ROUND_SHARE * CUP_RADIUS_M, CUP_RADIUS_M, CUP_HEIGHT_M / 2), 0.08)
 
@@ -118,17 +112,8 @@ def _bottle(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
 def _milk(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     add_robosuite_mesh(spec, body, "milk", "ceramic", MILK_SIZE_M)
     x, y, z = np.asarray(MILK_SIZE_M) / 2
-    body.add_geom(
-        name="object_band",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[x + 0.0003, y + 0.0003, 0.012],
-        pos=[0, 0, -0.018],
-        rgba=[0.15, 0.3, 0.75, 1],
-        mass=0,
-        contype=0,
-        conaffinity=0,
-        group=1,
-    )
+    place = {"size": [x + 0.0003, y + 0.0003, 0.012], "pos": [0, 0, -0.018]}
+    body.add_geom(name="object_band", type=_BOX, rgba=[0.15, 0.3, 0.75, 1], **place, **SEEN_ONLY)
     add_solid(body, "core", (x, y, z), 0.1)
 
 
@@ -154,21 +139,12 @@ def _bowl(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
 def _mug(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     """A mug, its handle along x, out of the fingers' way."""
     radius, wall, z = MUG_RADIUS_M, 0.003, MUG_HEIGHT_M / 2
-    cylinder = turned(
-        [
-            (0.0, -z),
-            (0.94 * radius, -z),
-            (radius, -z + 0.003),
-            (radius, z),
-            (radius - wall, z),
-            (radius - wall, -z + 0.006),
-            (0.0, -z + 0.004),
-        ]
-    )
+    outside = [(0.0, -z), (0.94 * radius, -z), (radius, -z + 0.003), (radius, z)]
+    inside = [(radius - wall, z), (radius - wall, -z + 0.006), (0.0, -z + 0.004)]
     thick, angles = 0.0035, np.linspace(-np.pi / 2, np.pi / 2, 10)
     reach, rise = MUG_HANDLE_M - thick, 0.6 * z
     arc = np.stack([radius - 0.001 + (reach + 0.001) * np.cos(angles), rise * np.sin(angles)], 1)
-    add_mesh(spec, body, [cylinder, tube(arc, thick)], (0.1, 0.52, 0.5, 1))
+    add_mesh(spec, body, [turned(outside + inside), tube(arc, thick)], (0.1, 0.52, 0.5, 1))
     add_solid(body, "core", (ROUND_SHARE * radius, radius, z), 0.09)
     half = (MUG_HANDLE_M + (1 - ROUND_SHARE) * radius) / 2
     add_solid(body, "handle", (half, thick, rise), 0.01, (radius + MUG_HANDLE_M - half, 0, 0))
@@ -177,6 +153,7 @@ def _mug(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
 _can = functools.partial(_robosuite_solid, "can", "soda", CAN_SIZE_M, 0.1, ROUND_SHARE)
 _cereal = functools.partial(_robosuite_solid, "cereal", "cereal", CEREAL_SIZE_M, 0.08, 1.0)
 _bread = functools.partial(_robosuite_solid, "bread", "bread", BREAD_SIZE_M, 0.06, 0.92)
+_MUG_SIZE_M = (2 * (MUG_RADIUS_M + MUG_HANDLE_M), 2 * MUG_RADIUS_M, MUG_HEIGHT_M)
 _CUP_SIZE_M = (ROUND_SHARE * 2 * CUP_RADIUS_M, 2 * CUP_RADIUS_M, CUP_HEIGHT_M)
 
 OBJECTS: dict[str, ObjectSpec] = {
@@ -189,12 +166,7 @@ OBJECTS: dict[str, ObjectSpec] = {
     "bowl": entry(_bowl, (2 * BOWL_RADIUS_M,) * 2 + (BOWL_HEIGHT_M,), 0.012),
     "milk": entry(_milk, MILK_SIZE_M, 0.022, held_out=True),
     "lemon": entry(_lemon, LEMON_SIZE_M, 0.02, upright=False, held_out=True),
-    "mug": entry(
-        _mug,
-        (2 * (MUG_RADIUS_M + MUG_HANDLE_M), 2 * MUG_RADIUS_M, MUG_HEIGHT_M),
-        0.02,
-        held_out=True,
-    ),
+    "mug": entry(_mug, _MUG_SIZE_M, 0.02, held_out=True),
 }
 
 

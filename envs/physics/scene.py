@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.meshes import visual_meshes
+from jepa_gym.envs.physics.object_parts import SEEN_ONLY
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.robosuite_assets import (
     assets_folder,
@@ -21,7 +22,7 @@ from jepa_gym.envs.physics.robosuite_assets import (
     robosuite_version,
 )
 from jepa_gym.envs.pictures.cameras import CAMERAS, look_at_quat
-from jepa_gym.envs.pictures.textures import TEXTURES, texture
+from jepa_gym.envs.pictures.textures import TEXTURES, add_material, add_texture, texture
 
 TIMESTEP_S = 1 / 240
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
@@ -102,10 +103,7 @@ def _replace_visuals(spec: mujoco.MjSpec, meshes: list, *, keep_collisions: bool
             type=mujoco.mjtGeom.mjGEOM_MESH,
             meshname=name,
             rgba=FINGER_RGBA if visual.body.endswith("finger") else visual.rgba,
-            contype=0,
-            conaffinity=0,
-            group=1,
-            mass=0,
+            **SEEN_ONLY,
         )
 
 
@@ -158,17 +156,9 @@ def _add_world(spec: mujoco.MjSpec) -> None:
         group=1,
     )
     for name, (size, pos, quat) in WALLS.items():
-        world.add_geom(
-            name=name,
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=size,
-            pos=pos,
-            quat=quat,
-            rgba=WALL_RGBA,
-            contype=0,
-            conaffinity=0,
-            group=1,
-        )
+        place = {"size": size, "pos": pos, "quat": quat}
+        kind = mujoco.mjtGeom.mjGEOM_BOX
+        world.add_geom(name=name, type=kind, rgba=WALL_RGBA, **place, **SEEN_ONLY)
     for name, pos, diffuse in (("key", [0.9, 0.9, 1.8], 0.6), ("fill", [0.2, -1.0, 1.5], 0.3)):
         world.add_light(
             name=name, pos=pos, dir=[0.4 - pos[0], -pos[1], -pos[2]], diffuse=[diffuse] * 3,
@@ -192,29 +182,14 @@ def _add_textures(spec: mujoco.MjSpec) -> None:
     """Add one material per texture and surface; geoms are switched between them at run time."""
     for name in TEXTURES:
         picture = texture(name)
-        flat = spec.add_texture(
-            name=f"texture_{name}",
-            type=mujoco.mjtTexture.mjTEXTURE_2D,
-            height=picture.shape[0],
-            width=picture.shape[1],
-            nchannel=3,
-        )
-        flat.data = picture.tobytes()
+        add_texture(spec, f"texture_{name}", picture)
         for surface, repeat in FLAT_SURFACES.items():
-            material = spec.add_material(name=f"{surface}_{name}", texrepeat=repeat)
-            material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"texture_{name}"
+            add_material(spec, f"{surface}_{name}", f"texture_{name}", texrepeat=repeat)
         block = picture.shape[0] // CUBE_SIDE_PX
         side = picture.reshape(CUBE_SIDE_PX, block, CUBE_SIDE_PX, block, 3).mean((1, 3))
-        cube = spec.add_texture(
-            name=f"cube_{name}",
-            type=mujoco.mjtTexture.mjTEXTURE_CUBE,
-            height=6 * CUBE_SIDE_PX,
-            width=CUBE_SIDE_PX,
-            nchannel=3,
-        )
-        cube.data = np.tile(side.astype(np.uint8), (6, 1, 1)).tobytes()
-        material = spec.add_material(name=f"cube_{name}")
-        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"cube_{name}"
+        sides = np.tile(side.astype(np.uint8), (6, 1, 1))
+        add_texture(spec, f"cube_{name}", sides, mujoco.mjtTexture.mjTEXTURE_CUBE)
+        add_material(spec, f"cube_{name}", f"cube_{name}")
 
 
 def _add_distractors(spec: mujoco.MjSpec) -> None:

@@ -19,31 +19,12 @@ from jepa_gym.envs.pictures.cameras import CAMERAS, moved_camera
 from jepa_gym.envs.pictures.rendering import FrameRenderer
 from jepa_gym.envs.variations import Distractor, Variation
 
-_RESTORED = [
-    "geom_type",
-    "geom_matid",
-    "geom_rgba",
-    "geom_size",
-    "geom_pos",
-    "geom_aabb",
-    "geom_rbound",
-    "body_gravcomp",
-    "body_mass",
-    "body_inertia",
-    "body_ipos",
-    "body_iquat",
-    "body_subtreemass",
-    "body_invweight0",
-    "bvh_aabb",
-    "mesh_vert",
-    "dof_M0",
-    "dof_invweight0",
-    "cam_pos",
-    "cam_quat",
-    "light_pos",
-    "light_dir",
-    "light_diffuse",
-]
+_RESTORED = (
+    "geom_type", "geom_matid", "geom_rgba", "geom_size", "geom_pos", "geom_aabb", "geom_rbound",
+    "body_gravcomp", "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_subtreemass",
+    "body_invweight0", "bvh_aabb", "mesh_vert", "dof_M0", "dof_invweight0", "cam_pos", "cam_quat",
+    "light_pos", "light_dir", "light_diffuse",
+)  # fmt: skip
 """Fields of the model that a variation, or `mj_setConst` after it, may change."""
 _FROM_MATERIAL = (0.5, 0.5, 0.5, 1.0)
 """MuJoCo's default colour: it makes a geom take its material's own."""
@@ -240,7 +221,7 @@ class Stage:
         square = half**2
         model.body_inertia[body] = model.body_mass[body] / 3 * (square.sum() - square)
 
-    def place_distractors(self, places: Sequence[np.ndarray]) -> None:
+    def place_distractors(self, places: Sequence[Sequence[float] | np.ndarray]) -> None:
         """Stand the distractors of the present variation on the table at `places` (2,) m each.
 
         Capsules lie on their side; those that are not used stay parked below the floor.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import imageio.v3
+import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.robosuite_assets import assets_folder
@@ -54,8 +55,26 @@ def texture(name: str) -> np.ndarray:
     return picture
 
 
+def add_texture(
+    spec: mujoco.MjSpec, name: str, picture: np.ndarray, kind=mujoco.mjtTexture.mjTEXTURE_2D
+) -> None:
+    """Add a picture (Y, X, 3) uint8 to a scene; a cube's has its six sides below each other."""
+    height, width = picture.shape[:2]
+    size = {"height": height, "width": width, "nchannel": 3}
+    spec.add_texture(name=name, type=kind, **size).data = picture.tobytes()
+
+
+def add_material(spec: mujoco.MjSpec, name: str, texture_name: str, **look) -> None:
+    """Add a material that shows a texture of the scene."""
+    material = spec.add_material(name=name, **look)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = texture_name
+
+
 def _photograph(name: str) -> np.ndarray:
-    """Return robosuite's photograph as a float array (256, 256, 3), averaged over areas."""
+    """Return robosuite's photograph as a float array (256, 256, 3), averaged over areas.
+
+    By hand, because Pillow's box filter takes whole pixels and so changes the look.
+    """
     path = assets_folder() / "textures" / f"{name}.png"
     if not path.is_file():
         raise FileNotFoundError(

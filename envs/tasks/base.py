@@ -60,29 +60,29 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
     `start_position` (3,) m of the hand, `object_position` (2,) m, and those that a task adds.
 
     Args:
-        obj: object of the catalogue (`jepa_gym.envs.physics.objects.OBJECTS`).
+        obj: Object of the catalogue (`jepa_gym.envs.physics.objects.OBJECTS`).
         obs_mode: `"both"`, `"pixels"` (the same keys) or `"state"` (nothing is rendered).
         camera: `"left"`, `"right"`, `"front"`, `"droid"`, `"wrist"`, or several joined by `+` and
             tiled from left to right.
-        image_size: pixels of one camera's picture, one number or (height, width).
-        depth: also observe depth.
+        image_size: Pixels of one camera's picture, one number or (height, width).
+        depth: Also observe depth.
         split: None (every episode looks the same), or `"train"`, `"object"`, `"camera"`,
             `"appearance"`, `"all"`: looks are drawn anew in each reset.
-        variation: factors of `Variation` that hold in every episode.
+        variation: Factors of `Variation` that hold in every episode.
         goal_source: `"expert"` (sub-goals of a simulated demonstration) or `"random"` (one image of
             a random reachable state that is a success).
         protocol: `"published"`, `"suite"` or `"one"`, which goal images are shown.
         goal_schedule: `"time"` or `"progress"`, when the next sub-goal is shown (`GoalSchedule`).
-        step_s: simulated seconds of one step.
-        max_move_m: largest move per axis and step.
+        step_s: Simulated seconds of one step.
+        max_move_m: Largest move per axis and step.
         state_convention: `"hand"` (states are of the point between the fingertips), or `"droid"`
             (of the flange, as in DROID; actions move it, too; see `jepa_gym.envs.droid`).
-        clip_actions: clip actions to the bounds instead of raising.
+        clip_actions: Clip actions to the bounds instead of raising.
         render_mode: None or `"rgb_array"`.
 
     Raises:
-        ValueError: an argument outside the allowed values, which the message names.
-        RuntimeError: no OpenGL library is usable; the message names the packages.
+        ValueError: An argument outside the allowed values, which the message names.
+        RuntimeError: No OpenGL library is usable; the message names the packages.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
@@ -140,8 +140,8 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
         """Start an episode; `seed` decides everything that follows.
 
         Raises:
-            ValueError: unknown or impossible `options`; the message names the allowed values.
-            GoalError: no demonstration succeeded from any of the drawn starts.
+            ValueError: Unknown or impossible `options`; the message names the allowed values.
+            GoalError: No demonstration succeeded from any of the drawn starts.
         """
         self._check_open()
         checked = parse_options(options, (*COMMON_OPTIONS, *self.OPTIONS))

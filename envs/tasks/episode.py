@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,25 @@ from jepa_gym.config import MAX_TURN_RAD
 from jepa_gym.envs.physics.arm import FINGER_TRAVEL_M
 from jepa_gym.envs.physics.scene import HOME
 from jepa_gym.envs.physics.workbench import Workbench
-from jepa_gym.envs.tasks.sampling import sample_clear_places
+from jepa_gym.envs.tasks.sampling import first_fit, sample_clear_places
 from jepa_gym.envs.tasks.schedule import GoalSchedule
 from jepa_gym.envs.variations import Variation
 
 GOAL_ATTEMPTS = 20
 STRAIGHT_RAD = 0.03
 """Turn of the hand that an expert does not mind."""
+SUCCESS_M = 0.04
+"""How near is near enough."""
 RECORDED_MAX = 10.0
 """Bound of positions (m) and angles (rad) in recorded simulator states."""
 
 
 @dataclass(frozen=True)
 class SubGoal:
-    """A goal image (None without pictures) and the hand's state (7,) that it shows."""
+    """The hand's state (7,) and the goal image (Y, X, 3) that shows it, empty without pictures."""
 
     state: np.ndarray
-    pixels: np.ndarray | None
+    pixels: np.ndarray
 
 
 class GoalError(RuntimeError):
@@ -84,6 +86,8 @@ class Episode(Workbench):
         self.options: dict[str, Any] = {}
         self.subgoals: list[SubGoal] = []
         self._goal = np.zeros(3, np.float32)
+        self._target = np.zeros(0)
+        """Where the task wants hand or object to be, metres; empty if it draws no place."""
         self._steps = self._subgoal = 0
         self._success_once = False
         self.object_start = np.zeros(3)
@@ -123,16 +127,19 @@ class Episode(Workbench):
         raise NotImplementedError
 
     def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
-        """Return 0 where achieved, else -1, for goals (..., 3) in metres; pure and vectorised."""
-        raise NotImplementedError
+        """Return 0 where within 4 cm, else -1, for goals (..., 3) in metres; pure, vectorised."""
+        achieved = np.asarray(achieved_goal, np.float32)
+        distance = np.linalg.norm(achieved - np.asarray(desired_goal, np.float32), axis=-1)
+        return -(distance > SUCCESS_M).astype(np.float32)
 
     def expert_move(self) -> np.ndarray:
         """Return the scripted expert's action (7,) float32; reads privileged simulator state."""
         raise NotImplementedError
 
     def keep_clear(self) -> list[np.ndarray]:
-        """Return the places (2,) in metres where no distractor may stand."""
-        return [self.object_position()[:2], self.arm.state()[:2]]
+        """Return the places (2,) in metres where no distractor may stand: object, hand, target."""
+        targets = [self._target[:2]] if len(self._target) else []
+        return [self.object_position()[:2], self.arm.state()[:2], *targets]
 
     # ---- the course of an episode
 
@@ -218,7 +225,7 @@ class Episode(Workbench):
 
     def subgoal_now(self) -> SubGoal:
         """Return a sub-goal that shows the present state."""
-        pixels = self.frame() if self._shows_goals else None
+        pixels = self.frame() if self._shows_goals else np.empty((0, 0, 3), np.uint8)
         return SubGoal(self.arm.state().astype(np.float32), pixels)
 
     def set_up_goal(self) -> None:
@@ -248,6 +255,16 @@ class Episode(Workbench):
             )
         drawn = self.np_random.bit_generator.state
         self.set_state(start | {"goal": self._goal, "subgoals": subgoals, "rng": drawn})
+
+    def chosen(
+        self,
+        option: str,
+        draw: Callable[[], np.ndarray],
+        fits: Callable[[np.ndarray], bool] = lambda place: True,
+    ) -> np.ndarray:
+        """Return the place that a reset option gives, else the first drawn one that fits."""
+        given = self.options.get(option)
+        return first_fit(draw, fits, f"`{option}`") if given is None else given
 
     def move_by(self, offset: np.ndarray, closing: float = 0.0) -> np.ndarray:
         """Return the action (7,) float32 of an expert that wants to move by `offset` (3,) m.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.tasks.manipulation import HOVER_M, ObjectTaskEnv
-from jepa_gym.envs.tasks.sampling import first_fit, sample_hand_position, sample_object_place
+from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
 
 LIFT_M = 0.04
 """Height clear of the table from which the object counts as lifted."""
@@ -33,11 +33,9 @@ class FrankaGraspEnv(ObjectTaskEnv):
     def sample_task(self) -> None:
         """Draw the object's place and a start of the hand above it, up to 15 cm to the side."""
         self.place_object(*sample_object_place(self))
-        start = self.options.get("start_position")
-        if start is None:
-            start = first_fit(
-                lambda: sample_hand_position(self, low_z_m=0.14), self._above, "start of the hand"
-            )
+        start = self.chosen(
+            "start_position", lambda: sample_hand_position(self, low_z_m=0.14), self._above
+        )
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
     def _above(self, start: np.ndarray) -> bool:
@@ -62,10 +60,6 @@ class FrankaGraspEnv(ObjectTaskEnv):
     def desired_goal(self) -> np.ndarray:
         """Return the lowest centre (3,) of the object that counts as lifted, metres."""
         return self.object_start + [0, 0, LIFT_M]
-
-    def achieved_goal(self) -> np.ndarray:
-        """Return the object's centre (3,) in metres."""
-        return self.object_position()
 
     def task_info(self) -> dict[str, Any]:
         """Return success (held and lifted) and how many metres of the lift are missing."""

@@ -29,6 +29,10 @@ class ObjectTaskEnv(FrankaEnv):
 
     # ---- reading the simulator
 
+    def achieved_goal(self) -> np.ndarray:
+        """Return the object's centre (3,) in metres."""
+        return self.object_position()
+
     def grasp_point(self) -> np.ndarray:
         """Return the hand position (3,) in metres from which the object is grasped."""
         height = self.object_spec.grasp_height_m * self.variation.object_scale

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from jepa_gym.envs.tasks.episode import SUCCESS_M
 from jepa_gym.envs.tasks.manipulation import GRIP_S, HOVER_M, ObjectTaskEnv
-from jepa_gym.envs.tasks.reach import SUCCESS_M, distance_reward
 from jepa_gym.envs.tasks.sampling import (
     OBJECT_HIGH_M,
     OBJECT_LOW_M,
-    first_fit,
     sample_object_place,
     within,
 )
@@ -44,17 +43,15 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
     def sample_task(self) -> None:
         """Draw the object's place, its goal 12 to 26 cm away, and the hand's start above it."""
         self.place_object(*sample_object_place(self))
-        place, goal = self.object_position()[:2], self.options.get("goal_place")
-        if goal is None:
-            goal = first_fit(
-                lambda: self.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M),
-                lambda drawn: within(DISTANCE_M, drawn, place),
-                "goal of the object",
-            )
-        self._target = goal
-        start = self.options.get("start_position")
-        if start is None:
-            start = self.grasp_point() + self.np_random.uniform(*START_OFFSET_M)
+        place = self.object_position()[:2]
+        self._target = self.chosen(
+            "goal_place",
+            lambda: self.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M),
+            lambda goal: within(DISTANCE_M, goal, place),
+        )
+        start = self.chosen(
+            "start_position", lambda: self.grasp_point() + self.np_random.uniform(*START_OFFSET_M)
+        )
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
     def make_goal(self) -> Iterator[str]:
@@ -71,10 +68,6 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
             self.place_arm(self.arm.state()[:3] + self.np_random.uniform(*START_OFFSET_M))
         yield "placed"
 
-    def achieved_goal(self) -> np.ndarray:
-        """Return the object's centre (3,) in metres."""
-        return self.object_position()
-
     def task_info(self) -> dict[str, Any]:
         """Return success (near, released, at rest, upright) and the distance to the goal."""
         distance = float(np.linalg.norm(self.object_position() - self._goal))
@@ -85,10 +78,6 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
             "is_held": held,
             "distance_m": distance,
         }
-
-    def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
-        """Return 0 where the object is within 4 cm of its place, else -1; goals (..., 3) in m."""
-        return distance_reward(achieved_goal, desired_goal)
 
     def expert_move(self) -> np.ndarray:
         """Return the next move of: grasp, lift, carry, lower, let go, rise."""
@@ -109,10 +98,6 @@ class FrankaPickPlaceEnv(ObjectTaskEnv):
             opening = -1.0 if self.arm.state()[6] > 0.1 else 0.0
             return self.move_by(np.array([0, 0, 0.0 if opening else max(0.0, rise)]), opening)
         return self.grasp_move()
-
-    def keep_clear(self) -> list[np.ndarray]:
-        """Return object, hand and the object's goal."""
-        return [*super().keep_clear(), self._target]
 
     def _hand_at_target(self) -> np.ndarray:
         """Return where (3,) m the hand is when the object it holds stands on its place."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from jepa_gym.envs.tasks.episode import SUCCESS_M
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
-from jepa_gym.envs.tasks.reach import START_DISTANCE_M, SUCCESS_M, distance_reward
-from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, first_fit, sample_object_place, within
+from jepa_gym.envs.tasks.reach import START_DISTANCE_M
+from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_object_place, within
 
 CLEARANCE_M = 0.03
 """Least height of the object above the table at the start and in goals."""
@@ -31,15 +32,10 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
     def sample_task(self) -> None:
         """Grasp the object, then draw start and goal of the hand, 12 to 22 cm apart."""
         self.place_object(*sample_object_place(self))
-        start, goal = self.options.get("start_position"), self.options.get("goal_position")
-        start = self._sample_hand() if start is None else start
-        if goal is None:
-            goal = first_fit(
-                self._sample_hand,
-                lambda drawn: within(START_DISTANCE_M, drawn, start),
-                "goal of the hand",
-            )
-        self._target = goal
+        start = self.chosen("start_position", self._sample_hand)
+        self._target = self.chosen(
+            "goal_position", self._sample_hand, lambda goal: within(START_DISTANCE_M, goal, start)
+        )
         self.simulate_grasp()
         self.carry(start)
 
@@ -53,10 +49,6 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
             yaw = float(self.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD))
         self.carry(self._target, yaw)
         yield "goal"
-
-    def achieved_goal(self) -> np.ndarray:
-        """Return the object's centre (3,) in metres."""
-        return self.object_position()
 
     def task_info(self) -> dict[str, Any]:
         """Return success (held, within 4 cm) and the object's distance to the goal."""
@@ -73,19 +65,11 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
             "distance_m": distance,
         }
 
-    def compute_reward(self, achieved_goal, desired_goal, info) -> np.ndarray | float:
-        """Return 0 where the object is within 4 cm of the goal, else -1; goals (..., 3) in m."""
-        return distance_reward(achieved_goal, desired_goal)
-
     def expert_move(self) -> np.ndarray:
         """Return the straight move of the object to the goal; a dropped object is grasped again."""
         if not self.object_held():
             return self.grasp_move()
         return self.move_by(self.goal_position() - self.object_position())
-
-    def keep_clear(self) -> list[np.ndarray]:
-        """Return object, hand and goal."""
-        return [*super().keep_clear(), self._target[:2]]
 
     def _sample_hand(self) -> np.ndarray:
         """Return a hand position (3,) from which the held object is clear of the table."""

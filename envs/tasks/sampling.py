@@ -27,9 +27,9 @@ CLUTTER_GAP_M = 0.12
 
 def sample_object_place(env: Episode) -> tuple[np.ndarray, float]:
     """Return position (3,) in metres and yaw (rad) of the object standing on the table."""
-    place = env.options.get("object_position")
-    if place is None:
-        place = env.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
+    place = env.chosen(
+        "object_position", lambda: env.np_random.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
+    )
     yaw = env.np_random.uniform(-OBJECT_YAW_RAD, OBJECT_YAW_RAD)
     return np.array([*place, env.object_half_height()]), float(yaw)
 
@@ -42,9 +42,7 @@ def sample_hand_position(env: Episode, low_z_m: float = WORKSPACE_LOW_M[2]) -> n
         offset = position - env.object_position()
         return bool(np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09)
 
-    return first_fit(
-        lambda: env.np_random.uniform(low, WORKSPACE_HIGH_M), clear, "start of the hand"
-    )
+    return first_fit(lambda: env.np_random.uniform(low, WORKSPACE_HIGH_M), clear, "place of a hand")
 
 
 def first_fit(

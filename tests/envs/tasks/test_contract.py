@@ -177,6 +177,7 @@ def test_bad_arguments_name_what_is_allowed(kwargs, message):
         ({"variation": {"distractors": [{}] * 4}}, "at most 3"),
         ({"variation": {"distractors": [{"shape": "cone"}]}}, "'box', 'cylinder'"),
         ({"variation": 3}, "mapping"),
+        ({"variation": {"distractors": 3}}, "list of at most 3"),
         ({"recorded": {"start": np.zeros(3)}}, "'start' and 'goal'"),
         ({"recorded": {"start": np.zeros(3), "goal": np.zeros(3)}}, "simulator state"),
         ({"recorded": 3}, "'start' and 'goal'"),

@@ -29,12 +29,12 @@ def test_the_first_place_that_fits_is_taken():
 def test_a_start_without_any_goal_is_an_error(make, monkeypatch, env_id, module, name):
     env = make(env_id, obs_mode="state")
     monkeypatch.setattr(module, name, NOWHERE)
-    with pytest.raises(RuntimeError, match=f"none of {ATTEMPTS} drawn places fits as goal of the"):
+    with pytest.raises(RuntimeError, match=f"none of {ATTEMPTS} drawn places fits as `goal_p"):
         env.reset(seed=0)
 
 
 def test_a_hand_without_room_is_an_error(make, monkeypatch):
     env = make("FrankaGrasp-v0", obs_mode="state")
     monkeypatch.setattr(grasp.FrankaGraspEnv, "_above", lambda self, start: False)
-    with pytest.raises(RuntimeError, match="as start of the hand: reset with other positions"):
+    with pytest.raises(RuntimeError, match="as `start_position`: reset with other positions"):
         env.reset(seed=0)
