@@ -15,6 +15,7 @@ from pathlib import Path
 
 CACHE_VARIABLE = "JEPA_GYM_CACHE"
 _HOST = re.sub(r"\W", "", platform.node())[:32]
+_TEMPORARY = re.compile(rf"\..*\.{_HOST}-(\d+)-\d+\.tmp(\.\w+)?")
 _NEARLY_NOTHING = 1 << 16
 
 
@@ -24,8 +25,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     The folder is made when it is missing. The temporary name keeps the ending of `path`, because
     some writers choose their format by it. An error in the block removes the temporary file and
-    leaves an earlier `path` as it was. What a killed process of this machine left of the same file
-    is removed.
+    leaves an earlier `path` as it was. What killed processes of this machine left in the folder is
+    removed.
 
     Args:
         path: The file that is to appear.
@@ -35,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_overs(path)
+    _remove_left_overs(path.parent)
     writer = f"{_HOST}-{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
@@ -66,15 +67,13 @@ def cache_folder() -> Path:
     return Path(os.path.expanduser(base)) / "jepa_gym"
 
 
-def _remove_left_overs(path: Path) -> None:
-    """Remove temporary files of `path` whose process is dead."""
-    start, end = f".{path.stem}.{_HOST}-", f".tmp{path.suffix}"
-    for entry in os.scandir(path.parent):
-        if entry.name.startswith(start) and entry.name.endswith(end):
-            process = entry.name[len(start) :].partition("-")[0]
-            if process.isdecimal() and not _is_alive(int(process)):
-                with suppress(OSError):
-                    os.unlink(entry.path)
+def _remove_left_overs(folder: Path) -> None:
+    """Remove temporary files in a folder whose process is dead."""
+    for entry in os.scandir(folder):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and not _is_alive(int(match[1])):
+            with suppress(OSError):
+                os.unlink(entry.path)
 
 
 def _is_alive(process: int) -> bool:

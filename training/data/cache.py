@@ -91,7 +91,6 @@ def _build(
     cameras: tuple[str, ...],
     skip_corrupt: bool,
 ) -> None:
-    _remove_left_overs(frames_path.parent)
     found: dict[str, np.ndarray] = {}
     skipped: list[str] = []
     frames: np.memmap | None = None
@@ -140,18 +139,6 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
     return frames
-
-
-def _remove_left_overs(folder: Path) -> None:
-    """Remove what processes left that were killed while they decoded."""
-    for path in folder.glob(".*.tmp.np[yz]") if folder.is_dir() else ():
-        process = path.name.split(".")[-3]
-        try:
-            os.kill(int(process), 0)
-        except (ValueError, PermissionError):
-            continue
-        except OSError:  # there is no such process any more
-            path.unlink(missing_ok=True)
 
 
 def tile(episode: Episode, cameras: tuple[str, ...]) -> np.ndarray:

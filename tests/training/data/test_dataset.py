@@ -5,6 +5,8 @@ import json
 import mmap
 import os
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -173,16 +175,15 @@ def test_full_disk_is_found_before_decoding_and_leaves_nothing(dataset_folder, m
 def test_what_killed_processes_left_is_removed(dataset_folder):
     folder = dataset_folder / "cache"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    left, alive = (
-        folder / ".frames-0.999999999.tmp.npy",
-        folder / f".frames-0.{os.getpid()}.tmp.npy",
+    code = (
+        "import os, sys\nfrom jepa_gym.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.write_bytes(bytes(1000))\n    os.kill(os.getpid(), 9)\n"
     )
-    left.write_bytes(b"x")
-    alive.write_bytes(b"x")
+    subprocess.run([sys.executable, "-c", code, str(folder / "frames-0.npy")], check=False)
+    assert len(list(folder.iterdir())) == 1
     Dataset.open(dataset_folder).load_arrays("train")
-    assert not left.exists() and alive.exists()
-    alive.unlink()
+    assert not list(folder.glob(".*"))
 
 
 def test_errors_of_open(tmp_path):
