@@ -46,6 +46,7 @@ assert (vector.num_envs, latent.num_envs) == (2, 8)
     'reward="progress",': """
 before = observation
 action = 0.1 * env.action_space.high
+assert action.shape == (4,)
 observation, reward, _, _, info = env.step(action)
 goals = np.stack([before["desired_goal"], observation["desired_goal"]])
 reached = np.stack([before["achieved_goal"], observation["achieved_goal"]])
