@@ -1,7 +1,7 @@
 """Planners: search for the action sequence of least cost.
 
 To add a planner, write one file with a frozen config and a subclass of
-`jepa_gym.agents.planners.base.Planner`, and add one line to `PLANNERS`; the tests of
+`jepa_gym.agents.planners.search.Planner`, and add one line to `PLANNERS`; the tests of
 `tests/agents/test_planners.py` and the agent `mpc-<name>` come with it. The subclass says only how
 it searches: bounds, time budget, early stop and bad costs are taken care of.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jepa_gym.agents.registry import resolve
 
 if TYPE_CHECKING:
-    from jepa_gym.agents.planners.base import Planner
+    from jepa_gym.agents.planners.search import Planner
 
 PLANNERS: dict[str, str] = {
     "cem": "jepa_gym.agents.planners.cem:CEM",

@@ -1,16 +1,13 @@
-"""What a planner is: a search that sees actions and costs, never the model that makes the costs."""
+"""What all searches begin with: the settings that every planner has, and the first sequences."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
-from jepa_gym.agents.planners.bounds import Bounds, MoveLimits, check
-from jepa_gym.agents.planners.search import CostFunction, Plan, Search
+from jepa_gym.agents.planners.bounds import MoveLimits, check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,68 +36,6 @@ class SearchConfig(MoveLimits):
         check(self, "at least 1", lambda x: x >= 1, "horizon")
         check(self, "at least 0", lambda x: x >= 0, "warm_start", "stop_every")
         check(self, "in [0, 1)", lambda x: 0 <= x < 1, "stop_gain")
-
-
-Config = TypeVar("Config", bound=SearchConfig)
-
-
-class Planner(ABC, Generic[Config]):
-    """Search for the action sequence of least cost; a subclass says only how it searches.
-
-    Args:
-        config: Budget and bounds of the search, or None for the defaults of `config_class`.
-    """
-
-    config_class: type[Config]
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = self.config_class() if config is None else config
-
-    def plan(
-        self,
-        cost_fn: CostFunction,
-        batch_size: int,
-        generator: torch.Generator,
-        init: torch.Tensor | None = None,
-        *,
-        bounds: Bounds | None = None,
-        budget_s: float | None = None,
-    ) -> Plan:
-        """Search once for every problem of a batch.
-
-        Args:
-            cost_fn: Maps actions (B, S, H, 7) to costs (B, S).
-            batch_size: Number of problems B.
-            generator: Source of all randomness; its device is the device of the search.
-            init: Where to start: one sequence (B, H, 7), or several (B, K, H, 7), the best first,
-                of which a planner uses as many as it can. None starts from zero actions.
-            bounds: What a plan may do, in place of the limits of the planner's config.
-            budget_s: Seconds after which the best plan so far is returned. The clock is read
-                between iterations, and none is begun that would end too late if it took as long as
-                the one before; the first is always carried out.
-
-        Returns:
-            The plan. A problem's plan does not depend on the others in the batch, unless the time
-            was up.
-
-        Raises:
-            ValueError: If an argument does not fit.
-        """
-        if bounds is None:
-            bounds = Bounds(self.config, device=generator.device)
-        starts = start(init, batch_size, self.config.horizon, generator.device)
-        search = Search(cost_fn, batch_size, generator, self.config, bounds, budget_s)
-        self.search(search, starts)
-        return search.plan()
-
-    @abstractmethod
-    def search(self, search: Search, starts: torch.Tensor) -> None:
-        """Search; what a subclass writes. `search` keeps the best of what is evaluated.
-
-        Args:
-            search: Evaluates candidates, and counts the iterations.
-            starts: (B, K, H, 7), where to start, the best first.
-        """
 
 
 def start(

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.gripper import (
     PUBLISHED_BOUND,
@@ -34,7 +34,7 @@ from jepa_gym.agents.planners.gripper import (
     beside,
     published_std,
 )
-from jepa_gym.agents.planners.search import Search, refit, top_k
+from jepa_gym.agents.planners.search import Planner, Search, refit, top_k
 from jepa_gym.names import did_you_mean
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import check
-from jepa_gym.agents.planners.search import Search
+from jepa_gym.agents.planners.search import Planner, Search
 
 BETAS = (0.9, 0.999)
 """Decay of the first and of the second moment, as in the paper on Adam."""

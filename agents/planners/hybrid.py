@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import check
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.agents.planners.gradient import Gradient, GradientConfig
-from jepa_gym.agents.planners.search import Search
+from jepa_gym.agents.planners.search import Planner, Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

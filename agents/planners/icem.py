@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import check
-from jepa_gym.agents.planners.search import Search, refit, top_k
+from jepa_gym.agents.planners.search import Planner, Search, refit, top_k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

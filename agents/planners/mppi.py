@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import INFINITE, check
-from jepa_gym.agents.planners.search import Search
+from jepa_gym.agents.planners.search import Planner, Search
 
 LARGEST = 1e30
 """Costs are told apart up to here above the lowest one; keeps sums of float32 finite."""

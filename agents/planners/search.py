@@ -1,4 +1,6 @@
-"""One search: it evaluates candidates, keeps the best, and knows when to stop.
+"""A planner and its search, which sees actions and costs, never the model that makes the costs.
+
+The search evaluates candidates, keeps the best, and knows when to stop.
 
 Nothing in here waits for the device between iterations, except the check of the early stop, every
 `stop_every` iterations, and the clock, if there is a time budget.
@@ -8,17 +10,16 @@ from __future__ import annotations
 
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import torch
 
 from jepa_gym.agents.base import ACTION_DIM
+from jepa_gym.agents.planners.base import SearchConfig, start
 from jepa_gym.agents.planners.bounds import INFINITE, Bounds
-
-if TYPE_CHECKING:
-    from jepa_gym.agents.planners.base import SearchConfig
 
 CostFunction = Callable[[torch.Tensor], torch.Tensor]
 """Actions (B, S, H, 7) in physical units to costs (B, S); lower is better."""
@@ -207,6 +208,68 @@ class Search:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+Config = TypeVar("Config", bound=SearchConfig)
+
+
+class Planner(ABC, Generic[Config]):
+    """Search for the action sequence of least cost; a subclass says only how it searches.
+
+    Args:
+        config: Budget and bounds of the search, or None for the defaults of `config_class`.
+    """
+
+    config_class: type[Config]
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = self.config_class() if config is None else config
+
+    def plan(
+        self,
+        cost_fn: CostFunction,
+        batch_size: int,
+        generator: torch.Generator,
+        init: torch.Tensor | None = None,
+        *,
+        bounds: Bounds | None = None,
+        budget_s: float | None = None,
+    ) -> Plan:
+        """Search once for every problem of a batch.
+
+        Args:
+            cost_fn: Maps actions (B, S, H, 7) to costs (B, S).
+            batch_size: Number of problems B.
+            generator: Source of all randomness; its device is the device of the search.
+            init: Where to start: one sequence (B, H, 7), or several (B, K, H, 7), the best first,
+                of which a planner uses as many as it can. None starts from zero actions.
+            bounds: What a plan may do, in place of the limits of the planner's config.
+            budget_s: Seconds after which the best plan so far is returned. The clock is read
+                between iterations, and none is begun that would end too late if it took as long as
+                the one before; the first is always carried out.
+
+        Returns:
+            The plan. A problem's plan does not depend on the others in the batch, unless the time
+            was up.
+
+        Raises:
+            ValueError: If an argument does not fit.
+        """
+        if bounds is None:
+            bounds = Bounds(self.config, device=generator.device)
+        starts = start(init, batch_size, self.config.horizon, generator.device)
+        search = Search(cost_fn, batch_size, generator, self.config, bounds, budget_s)
+        self.search(search, starts)
+        return search.plan()
+
+    @abstractmethod
+    def search(self, search: Search, starts: torch.Tensor) -> None:
+        """Search; what a subclass writes. `search` keeps the best of what is evaluated.
+
+        Args:
+            search: Evaluates candidates, and counts the iterations.
+            starts: (B, K, H, 7), where to start, the best first.
+        """
 
 
 def top_k(

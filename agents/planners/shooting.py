@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jepa_gym.agents.planners.base import Planner, SearchConfig
+from jepa_gym.agents.planners.base import SearchConfig
 from jepa_gym.agents.planners.bounds import check
-from jepa_gym.agents.planners.search import Search
+from jepa_gym.agents.planners.search import Planner, Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
