@@ -266,13 +266,12 @@ def shown_by(env_id: str, protocols: Iterable[str] = ("published",)) -> dict[str
     task = env_class(env_id)
     if not (isinstance(task, type) and issubclass(task, FrankaEnv)):
         return {}
-    last = list(task.SCHEDULE)[-1:]
-    names = {"suite": list(task.SCHEDULE), "published": list(task.PUBLISHED or last), "one": last}
-    distinct: dict[str, int] = {}
-    for number, protocol in enumerate(protocols := list(protocols)):
-        if all(names[protocol] != names[earlier] for earlier in protocols[:number]):
-            distinct[protocol] = len(names[protocol])
-    return distinct
+    distinct: dict[str, dict[str, int]] = {}
+    for protocol in protocols:
+        shown = task.shown_by(protocol)
+        if all(list(shown) != list(earlier) for earlier in distinct.values()):
+            distinct[protocol] = shown
+    return {protocol: len(shown) for protocol, shown in distinct.items()}
 
 
 def acts_by_policy(agent: str) -> bool:

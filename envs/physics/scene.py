@@ -144,8 +144,7 @@ def _add_world(spec: mujoco.MjSpec) -> None:
         width=64,
         height=64,
     )
-    table = spec.add_material(name="table", texrepeat=[8, 8])
-    table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+    add_material(spec, "table", "table", texrepeat=[8, 8])
     world.add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_BOX,

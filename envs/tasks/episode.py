@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,11 @@ STRAIGHT_RAD = 0.03
 """Turn of the hand that an expert does not mind."""
 SUCCESS_M = 0.04
 """How near is near enough."""
+_STANDING = (
+    "_steps", "_subgoal", "_goal", "subgoals", "goal_schedule", "object_start", "held_once",
+    "_success_once", "ik_error_m",
+)  # fmt: skip
+"""Attributes that say how an episode stands, beside the simulation."""
 RECORDED_MAX = 10.0
 """Bound of positions (m) and angles (rad) in recorded simulator states."""
 
@@ -78,9 +84,7 @@ class Episode(Workbench):
         super().__init__(obj, cameras, image_size, renders=renders)
         self.goal_source, self.protocol, self.max_move_m = goal_source, protocol, float(max_move_m)
         self._shows_goals = shows_goals
-        shown = self.SCHEDULE if protocol == "suite" else self.PUBLISHED
-        if shown is None or protocol == "one" or goal_source == "random":
-            shown = {list(self.SCHEDULE)[-1]: 0}
+        shown = self.shown_by("one" if goal_source == "random" else protocol)
         self._schedule = GoalSchedule(tuple(shown), tuple(shown.values()), goal_schedule)
         self.goal_schedule = self._schedule
         self.options: dict[str, Any] = {}
@@ -96,6 +100,12 @@ class Episode(Workbench):
         """Whether the object has been held in this episode."""
         self.ik_error_m = 0.0
         """Kinematic error of the last move, metres."""
+
+    @classmethod
+    def shown_by(cls, protocol: str) -> dict[str, int]:
+        """Return the sub-goals that a protocol shows -> steps for which each is shown."""
+        shown = {"suite": cls.SCHEDULE, "published": cls.PUBLISHED}.get(protocol)
+        return shown or {list(cls.SCHEDULE)[-1]: 0}
 
     # ---- hooks of a task
 
@@ -188,19 +198,10 @@ class Episode(Workbench):
         Gymnasium's `TimeLimit` around this environment keeps a count of its own: step the unwrapped
         environment in branches.
         """
-        return {
+        return {name: copy.copy(getattr(self, name)) for name in _STANDING} | {
             "physics": self.stage.physics(),
             "closing": self.arm.closing,
             "variation": self.variation,
-            "steps": self._steps,
-            "subgoal": self._subgoal,
-            "goal": self._goal.copy(),
-            "subgoals": list(self.subgoals),
-            "schedule": self.goal_schedule,
-            "object_start": self.object_start.copy(),
-            "held_once": self.held_once,
-            "success_once": self._success_once,
-            "ik_error_m": self.ik_error_m,
             "rng": self.np_random.bit_generator.state,
         }
 
@@ -209,13 +210,9 @@ class Episode(Workbench):
         self.use(state["variation"])
         self.stage.set_physics(state["physics"])
         self.arm.closing = state["closing"]
-        self._steps, self._subgoal = state["steps"], state["subgoal"]
-        self._goal = state["goal"].copy()
-        self.subgoals, self.goal_schedule = list(state["subgoals"]), state["schedule"]
-        self.object_start = state["object_start"].copy()
-        self.held_once, self._success_once = state["held_once"], state["success_once"]
-        self.ik_error_m = state["ik_error_m"]
         self.np_random.bit_generator.state = state["rng"]
+        for name in _STANDING:
+            setattr(self, name, copy.copy(state[name]))
 
     # ---- goals
 
@@ -240,7 +237,7 @@ class Episode(Workbench):
         if "recorded" in self.options:
             self._load_recorded("goal")
             subgoals = [self.subgoal_now()]
-            start["schedule"] = GoalSchedule(("goal",), (0,), self.goal_schedule.mode)
+            start["goal_schedule"] = GoalSchedule(("goal",), (0,), self.goal_schedule.mode)
         else:
             names = self.goal_schedule.names
             subgoals = [self.subgoal_now() for name in self.make_goal() if name in names]
@@ -254,7 +251,7 @@ class Episode(Workbench):
                 "the object's entry in envs/physics/objects.py."
             )
         drawn = self.np_random.bit_generator.state
-        self.set_state(start | {"goal": self._goal, "subgoals": subgoals, "rng": drawn})
+        self.set_state(start | {"_goal": self._goal, "subgoals": subgoals, "rng": drawn})
 
     def chosen(
         self,

@@ -126,7 +126,7 @@ def test_goal_states_are_successes_of_the_task(make, env_id, source):
         env.reset(seed=seed)
         start = env.get_state()
         env.set_state(reached[-1])
-        env._goal, env.held_once = start["goal"], True
+        env._goal, env.held_once = start["_goal"], True
         assert env.task_info()["failure"] is None
         assert len(env.goal_schedule) == len(start["subgoals"])
         if source == "random":
