@@ -24,10 +24,10 @@ class Workbench:
     needed first.
 
     Args:
-        obj: object of the catalogue.
-        cameras: names of the cameras, tiled from left to right.
+        obj: Object of the catalogue.
+        cameras: Names of the cameras, tiled from left to right.
         image_size: (height, width) of one camera's picture.
-        renders: whether pictures are wanted at all.
+        renders: Whether pictures are wanted at all.
     """
 
     def __init__(

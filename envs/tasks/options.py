@@ -24,11 +24,11 @@ def parse_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
     """Return the options of a reset with points as float64 arrays.
 
     Args:
-        options: what the user gave.
-        known: names that the task understands.
+        options: What the user gave.
+        known: Names that the task understands.
 
     Raises:
-        ValueError: unknown name, wrong shape, not finite, or outside the workspace.
+        ValueError: Unknown name, wrong shape, not finite, or outside the workspace.
     """
     found: dict[str, Any] = {}
     for name, value in (options or {}).items():

@@ -15,6 +15,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from jepa_gym import TASKS
 from jepa_gym.latent.action_sets import ActionSet
 from jepa_gym.latent.spaces import observation_space
 from jepa_gym.world_model import WorldModel
@@ -87,6 +88,7 @@ class LatentObservation(gym.Wrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, model=model, **actions, _disable_deepcopy=True)
         gym.Wrapper.__init__(self, env)
         self._actions = ActionSet(model.config, action_set, rescale_actions)
+        _check_convention(env, model)
         _check(env.observation_space, env.action_space, model, self._actions)
         self.observation_space = observation_space(model.config)
         self.action_space = self._actions.space
@@ -137,6 +139,7 @@ class VectorLatentObservation(VectorWrapper):
     ) -> None:
         super().__init__(env)
         self._actions = ActionSet(model.config, action_set, rescale_actions)
+        _check_convention(env, model)
         _check(env.single_observation_space, env.single_action_space, model, self._actions)
         self.single_observation_space = observation_space(model.config)
         self.single_action_space = self._actions.space
@@ -176,6 +179,20 @@ class VectorLatentObservation(VectorWrapper):
         for row in ended:
             found[row] = {key: value[row].copy() for key, value in latent.items()}
         return found
+
+
+def _check_convention(env: gym.Env | VectorEnv, model: WorldModel) -> None:
+    """Raise a ValueError if states are the pose of something else than in the model's training."""
+    wanted = model.config.frame.state_convention
+    spec = env.spec or getattr(env.unwrapped, "envs", [env])[0].spec  # of vectors made by hand
+    if spec is None or spec.id not in TASKS.values():
+        return  # not of the suite: what its states are is not known
+    given = spec.kwargs.get("state_convention", "hand")
+    if given != wanted:
+        raise ValueError(
+            f"the states of this model have the convention {wanted!r}, the environment's "
+            f"{given!r}; make the environment with jepa_gym.make_env(model, task)"
+        )
 
 
 def _check(

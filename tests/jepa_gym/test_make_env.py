@@ -8,12 +8,13 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
 import jepa_gym
 from jepa_gym.checkpoint import export
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.envs.droid import TOOL_LENGTH_M
-from jepa_gym.latent.wrappers import LatentObservation
+from jepa_gym.latent.wrappers import LatentObservation, VectorLatentObservation
 from jepa_gym.world_model import WorldModel
 
 
@@ -48,6 +49,18 @@ def test_what_the_model_saw_and_what_the_caller_says(published):
         assert (env.unwrapped.step_s, env.unwrapped.protocol) == (1.0, "suite")
     with jepa_gym.make_env(published, "pick-place", step_s=0.5, image_size=32) as env:
         assert (env.spec.id, env.unwrapped.step_s) == ("FrankaPickPlace-v0", 0.5)
+
+
+def test_states_of_another_convention_are_not_taken_silently(published):
+    shown = published.config.frame.env_kwargs() | {"state_convention": "hand"}
+    with gym.make("FrankaReach-v0", **shown) as env, pytest.raises(ValueError, match="make_env"):
+        LatentObservation(env, published)
+    with jepa_gym.make_env(published, "reach") as env:
+        vector = SyncVectorEnv([lambda: gym.make("FrankaReach-v0", **shown)])
+        with pytest.raises(ValueError, match="'droid', the environment's 'hand'"):
+            VectorLatentObservation(vector, published)
+        vector.close()
+        LatentObservation(env, published)
 
 
 def test_every_short_name_is_an_id_and_typos_are_named(published):
