@@ -15,7 +15,7 @@ if __name__ == "agents":
 from typing import TYPE_CHECKING, Any
 
 from jepa_gym.agents.planners import PLANNERS
-from jepa_gym.agents.registry import resolve
+from jepa_gym.names import resolve
 
 if TYPE_CHECKING:
     from jepa_gym.agents.base import Agent

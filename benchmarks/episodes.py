@@ -17,8 +17,8 @@ from jepa_gym import TASKS, make_env
 from jepa_gym.agents import AGENTS, MPC_PREFIX, make_agent
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.cem import CEMConfig
-from jepa_gym.agents.registry import resolve
 from jepa_gym.benchmarks.results import Record
+from jepa_gym.names import resolve
 
 if TYPE_CHECKING:
     from jepa_gym.agents.base import Agent

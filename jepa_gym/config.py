@@ -13,7 +13,12 @@ MAX_TURN_RAD = 0.3
 MAX_GRIPPER_CHANGE = 1.0
 """Bound of one action's change of gripper closedness."""
 
-ENCODER_KINDS = ("conv", "vit", "hf")
+ENCODERS = {
+    "conv": "jepa_gym.models.conv_encoder:ConvEncoder",
+    "vit": "jepa_gym.models.encoder:VideoTransformer",
+    "hf": "jepa_gym.models.hugging_face:HuggingFaceEncoder",
+}
+"""Kinds of encoders and where their classes live; `for_model` of a class makes one."""
 ROPE_KINDS = ("interleaved", "v2")
 STATE_CONVENTIONS = ("hand", "droid")
 """What a state is the pose of: the point between the fingertips, or as in DROID the arm's flange
@@ -123,8 +128,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.kind in ENCODER_KINDS,
-            f"`encoder.kind` must be one of {ENCODER_KINDS}, got {self.kind!r}",
+            self.kind in ENCODERS,
+            f"`encoder.kind` must be one of {tuple(ENCODERS)}, got {self.kind!r}",
         )
         _require(
             self.rope in ROPE_KINDS,

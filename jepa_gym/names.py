@@ -1,9 +1,11 @@
-"""Names that a user types: what they may have meant."""
+"""Names that a user types: what they stand for, or may have meant."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -15,3 +17,24 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean `{nearest[0]}`?" if nearest else ""
+
+
+def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
+    """Import and return the class registered under a name; its module is imported only then.
+
+    Args:
+        registry: Registered names and their `"module:Class"` strings.
+        kind: What the registry holds, for the error message ("agent", "planner", "encoder").
+        name: The name asked for.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: If the name is not registered; the message has the nearest and all names.
+    """
+    if name not in registry:
+        hint = did_you_mean(name, registry)
+        raise ValueError(f"Unknown {kind} `{name}`.{hint} Registered: {', '.join(registry)}.")
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

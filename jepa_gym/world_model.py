@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from jepa_gym.checkpoint import folder as checkpoints
 from jepa_gym.checkpoint import pretrained
 from jepa_gym.checkpoint.fill import fill
-from jepa_gym.config import WorldModelConfig
-from jepa_gym.models import ActionConditionedPredictor, ConvEncoder, VideoTransformer
-from jepa_gym.models.hugging_face import HuggingFaceEncoder, checkpoint_encoder
+from jepa_gym.config import ENCODERS, WorldModelConfig
+from jepa_gym.models import ActionConditionedPredictor, VideoTransformer
+from jepa_gym.models.hugging_face import checkpoint_encoder
+from jepa_gym.names import resolve
 from jepa_gym.normalisation import Normaliser, layer_norm
-from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jepa_gym.rollout import Rollout, energy
-
-Encoder = ConvEncoder | VideoTransformer | HuggingFaceEncoder
 
 
 class WorldModel(nn.Module):
@@ -46,26 +44,12 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         self.folder: Path | None = None
-        encoder, predictor = config.encoder, config.predictor
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-        if encoder.kind == "conv":
-            self.encoder: Encoder = ConvEncoder(encoder, config.grid)
-        elif encoder.kind == "hf":
-            size = (config.frame.height, config.frame.width)
-            self.encoder = hugging_face = HuggingFaceEncoder(encoder, size, encoder_folder)
-            mean, std = hugging_face.mean, hugging_face.std
-        else:
-            self.encoder = VideoTransformer(
-                encoder.embed_dim,
-                encoder.depth,
-                encoder.num_heads,
-                patch_size=encoder.patch_size,
-                mlp_ratio=encoder.mlp_ratio,
-                rope=encoder.rope,
-            )
+        kind, predictor = config.encoder.kind, config.predictor
+        encoder = resolve(ENCODERS, "encoder", kind).for_model(config, encoder_folder)
+        self.encoder: nn.Module = encoder
         self.predictor = ActionConditionedPredictor(
             config.grid,
-            encoder.latent_dim,
+            config.encoder.latent_dim,
             predictor.embed_dim,
             predictor.depth,
             predictor.num_heads,
@@ -73,7 +57,7 @@ class WorldModel(nn.Module):
             rope=predictor.rope,
             use_states=predictor.use_states,
         )
-        self.normaliser = Normaliser(config, mean, std)
+        self.normaliser = Normaliser(config, encoder.mean, encoder.std)
 
     @property
     def context_frames(self) -> int:

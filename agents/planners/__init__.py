@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jepa_gym.agents.registry import resolve
+from jepa_gym.names import resolve
 
 if TYPE_CHECKING:
     from jepa_gym.agents.planners.search import Planner

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from jepa_gym.config import EncoderConfig
+from jepa_gym.config import EncoderConfig, WorldModelConfig
 from jepa_gym.models.rope import grid_rotation
 from jepa_gym.models.statistics import Statistics
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
+from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 
 class PerLocationBatchNorm(Statistics):
@@ -60,6 +62,13 @@ class PerLocationBatchNorm(Statistics):
 
 class ConvEncoder(nn.Module):
     """Frames to tokens: strided convolutions, blocks, projection, per-location batch norm."""
+
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+
+    @classmethod
+    def for_model(cls, config: WorldModelConfig, folder: Path | None = None) -> ConvEncoder:
+        """Create the encoder of a world model; it needs no folder."""
+        return cls(config.encoder, config.grid)
 
     def __init__(self, config: EncoderConfig, grid: tuple[int, int]) -> None:
         """Create the encoder.

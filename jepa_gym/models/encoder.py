@@ -6,13 +6,16 @@ Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from jepa_gym.config import WorldModelConfig
 from jepa_gym.models.rope import Rotation, grid_rotation, part
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
+from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 
 class PatchEmbed(nn.Module):
@@ -35,6 +38,21 @@ class PatchEmbed(nn.Module):
 
 class VideoTransformer(nn.Module):
     """Tubelets, pre-norm blocks with 3-axis rotary positions, a final norm."""
+
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+
+    @classmethod
+    def for_model(cls, config: WorldModelConfig, folder: Path | None = None) -> VideoTransformer:
+        """Create the encoder of a world model; it needs no folder."""
+        sizes = config.encoder
+        return cls(
+            sizes.embed_dim,
+            sizes.depth,
+            sizes.num_heads,
+            patch_size=sizes.patch_size,
+            mlp_ratio=sizes.mlp_ratio,
+            rope=sizes.rope,
+        )
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from jepa_gym.checkpoint.digests import file_digest
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.sources import HUB, hub_folder, optional_package
 from jepa_gym.checkpoint.weights import open_weights, weight_files
-from jepa_gym.config import EncoderConfig
+from jepa_gym.config import EncoderConfig, WorldModelConfig
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 FAMILIES = ("vjepa2", "dinov2", "dinov2_with_registers", "dinov3_vit")
@@ -43,6 +43,11 @@ class HuggingFaceEncoder(nn.Module):
     The network is no submodule: it has no entry in `state_dict`, `parameters` or `train`, but
     follows `to`, `half` and so on.
     """
+
+    @classmethod
+    def for_model(cls, config: WorldModelConfig, folder: Path | None = None) -> HuggingFaceEncoder:
+        """Read the encoder of a world model from a folder, or by its name."""
+        return cls(config.encoder, (config.frame.height, config.frame.width), folder)
 
     def __init__(
         self, config: EncoderConfig, frame: tuple[int, int], folder: Path | None = None

@@ -16,7 +16,7 @@ from gymnasium.utils.seeding import np_random
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents import AGENTS, PLANNERS, make_agent
 from jepa_gym.agents.base import Agent
-from jepa_gym.agents.registry import resolve
+from jepa_gym.names import resolve
 
 SPACE = spaces.Box(
     np.float32([-0.075] * 3 + [-0.3] * 3 + [-1]), np.float32([0.075] * 3 + [0.3] * 3 + [1])
