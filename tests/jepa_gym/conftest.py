@@ -39,7 +39,7 @@ def _tiny_config(kind="conv", **changes):
         embed_dim=32,
         depth=1,
         num_heads=2,
-        latent_dim=32 if kind == "vit" else 16,
+        latent_dim=16 if kind == "conv" else 32,
         patch_size=16,
     )
     return WorldModelConfig(

@@ -15,18 +15,6 @@ def batch(model, frames=3, size=2):
     return pixels, states
 
 
-@pytest.mark.parametrize("kind", ["conv", "vit"])
-def test_encode(kind, tiny_config):
-    model = WorldModel(tiny_config(kind)).eval()
-    pixels, _ = batch(model)
-    latents = model.encode(pixels)
-    assert latents.shape == (2, 3, 8, model.config.encoder.latent_dim)
-    torch.testing.assert_close(latents.mean(-1), torch.zeros(2, 3, 8), atol=1e-5, rtol=0)
-    alone = model.encode(pixels[1:, 2:])
-    torch.testing.assert_close(alone, latents[1:, 2:], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.encode_train(pixels.float()), latents)
-
-
 def test_encode_refuses_other_frames(model):
     with pytest.raises(TypeError, match="uint8"):
         model.encode(torch.zeros(1, 1, 32, 64, 3))
