@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from jepa_gym import poses
-from jepa_gym.world_model import WorldModel
 
 
 def batch(model, frames=3, size=2):
