@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
@@ -73,12 +74,13 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
             f"{name} is not at {path} and local_files_only=True; allow the download, or put there "
             f"by hand what {entry.url} gives"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{entry.file_name}.lock"):
-        if path.is_file():
-            _verify(entry, path)
-        else:
-            _Download(entry, path).run()
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{entry.file_name}.lock"):
+            if not path.is_file():  # another process may have got it meanwhile
+                _Download(entry, path).run()
+                return path
+    _verify(entry, path)  # asks for no lock: the cache may be read-only
     return path
 
 
@@ -102,7 +104,8 @@ def _verify(entry: Published, path: Path) -> None:
             f"{error}. Delete it (and {note.name}, if you exchanged it) and download it again"
         ) from None
     if expected is None:
-        _write_digest(path, digest)
+        with suppress(OSError):  # a read-only cache
+            _write_digest(path, digest)
 
 
 class _Download:

@@ -231,6 +231,21 @@ def test_two_at_once_download_once(server):
     assert len(paths) == 3 and len(server.requests) == 1
 
 
+def test_a_read_only_cache_is_used(server, monkeypatch):
+    path = hub.fetch(NAME)
+    path.with_name("model.pt.sha256").unlink()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(hub, "FileLock", refuse)
+    monkeypatch.setattr(hub, "atomic_write", refuse)
+    assert hub.fetch(NAME) == path
+    path.unlink()
+    with pytest.raises(PermissionError, match="Permission denied"):
+        hub.fetch(NAME)
+
+
 def test_registry():
     with pytest.raises(ValueError, match=r"called 'vjepa2-vit-l'\. Did you mean `vjepa2-vitl`"):
         hub.fetch("vjepa2-vit-l")

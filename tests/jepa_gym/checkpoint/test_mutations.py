@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -17,6 +18,7 @@ import torch
 from jepa_gym.checkpoint import export, published
 from jepa_gym.checkpoint.decoder import read_decoder, write_decoder
 from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import MaskedPredictor, VideoTransformer
@@ -205,6 +207,24 @@ def test_hugging_face_folders(tmp_path):
 
     names = ("model.safetensors", "config.json")
     assert damage(tmp_path / "hf", names, read, state(encoder), 2) > PER_FILE // 2
+
+
+def test_folders_of_shards(tmp_path):
+    encoder, folder = VideoTransformer(64, 1, 1, rope="v2"), tmp_path / "hf"
+    export.hugging_face(folder, encoder, MaskedPredictor((2, 2), 64, 32, 1, 1, rope="v2"))
+    tensors, _ = read_safetensors(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    files = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    where = {name: files[number % 2] for number, name in enumerate(sorted(tensors))}
+    for file in files:
+        write_safetensors(folder / file, {n: tensors[n] for n in where if where[n] == file}, {})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+
+    def read():
+        return state(published.load(folder, "encoder"))
+
+    names = (files[0], "model.safetensors.index.json")
+    assert damage(folder, names, read, state(encoder), 6) > PER_FILE // 2
 
 
 def test_start_frames(checkpoint):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -179,6 +181,31 @@ def test_registered_names(tmp_path, monkeypatch, encoder, predictor):
     monkeypatch.setitem(hub.REGISTRY, name, entry)
     model = WorldModel.from_pretrained(name, local_files_only=True)
     assert same(model.encoder, encoder) and same(model.predictor, predictor)
+
+
+def test_names_on_the_hub(tmp_path, monkeypatch, encoder, predictor):
+    """Given as `hf:OWNER/NAME`: a world model of ours, or an encoder of transformers."""
+    hub_package = types.ModuleType("huggingface_hub")
+    asked = []
+
+    def snapshot_download(name, revision, allow_patterns, local_files_only):
+        asked.append((name, local_files_only))
+        if name == "someone/missing":
+            raise OSError("offline\nand more")
+        return tmp_path / name.partition("/")[2]
+
+    hub_package.snapshot_download = snapshot_download
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub_package)
+    model = raw_model()
+    model.save_pretrained(tmp_path / "ours", {})
+    masked = MaskedPredictor((2, 2), WIDTH, 32, 1, 1, rope="v2")
+    export.hugging_face(tmp_path / "theirs", encoder, masked)
+    assert same(WorldModel.from_pretrained("hf:someone/ours", local_files_only=True), model)
+    assert same(published.load("hf:someone/theirs", "encoder"), encoder)
+    assert asked == [("someone/ours", True), ("someone/theirs", False)]
+    with pytest.raises(FileNotFoundError, match="did not give it \\(offline and more\\)") as caught:
+        WorldModel.from_pretrained("hf:someone/missing")
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
 def test_a_masked_predictor_is_no_world_model(tmp_path, encoder):
