@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.files import atomic_write
-
-Record = dict[str, Any]
 
 
 def trend(rows: Sequence[Record], own_deg: float) -> Record:
@@ -37,17 +36,19 @@ def trend(rows: Sequence[Record], own_deg: float) -> Record:
 
 def table(rows: Sequence[Record], trend: Record, own_deg: float) -> str:
     """Format cameras and their trend for the terminal."""
-    text = [
-        f"{'camera':>8}{'rotation of W':>16}{'condition':>12}{'error':>10}{'after fit':>12}"
-        f"{'explained':>12}"
-    ]
-    text.append("-" * len(text[0]))
-    text += [
-        f"{row['angle_deg']:6.1f} °{row['rotation_deg']:14.1f} °{row['condition_number']:12.2f}"
-        f"{100 * row['error_before_m']:7.2f} cm{100 * row['error_after_m']:9.2f} cm"
-        f"{row['explained']:12.0%}"
+    cells = [("camera", "rotation of W", "condition", "error", "after fit", "explained")]
+    cells += [
+        (
+            f"{row['angle_deg']:.1f} °",
+            f"{row['rotation_deg']:.1f} °",
+            f"{row['condition_number']:.2f}",
+            f"{100 * row['error_before_m']:.2f} cm",
+            f"{100 * row['error_after_m']:.2f} cm",
+            f"{row['explained']:.0%}",
+        )
         for row in rows
     ]
+    text = [aligned(cells)]
     text += [
         "",
         f"rotation = {trend['at_own_place_deg']:.1f} ° + {trend['slope']:.2f} (camera - "

@@ -13,8 +13,6 @@ what is imagined are those of the planning agent (see `infer_actions`).
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from jepa_gym.benchmarks import camera_report, report
-from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, world_model
+from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, environment, world_model
 from jepa_gym.benchmarks.options import at_least, fill
 from jepa_gym.benchmarks.results import Record, Results, write_json
 from jepa_gym.benchmarks.runner import run_jobs
@@ -101,11 +98,10 @@ class CameraJob:
 
     angle_deg: float
     offset_deg: float
-    """Angle beyond that of the camera's own place."""
+    """Angle beyond that of the camera's own place, in [-180, 180)."""
     seed: int
     motion: Motion
     checkpoint: str
-    env_kwargs: dict[str, Any]
 
     @property
     def identity(self) -> Record:
@@ -133,11 +129,11 @@ def swept_camera(cameras: Sequence[str]) -> str:
     return exterior[0]
 
 
-def record_motion(env_kwargs: dict[str, Any], seed: int, moves: int) -> Motion:
+def record_motion(env: Any, seed: int, moves: int) -> Motion:
     """Move the hand at random in a horizontal plane, upright, 5 cm at a time.
 
     Args:
-        env_kwargs: Arguments of `gym.make`.
+        env: A task of the suite, without its horizon.
         seed: Of scene and directions.
         moves: Number of moves T.
 
@@ -149,13 +145,12 @@ def record_motion(env_kwargs: dict[str, Any], seed: int, moves: int) -> Motion:
     """
     from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
-    if env_kwargs["max_move_m"] < MOVE_M:
+    if env.max_move_m < MOVE_M:
         raise ValueError(
             f"The sweep moves {MOVE_M} m at a time, the checkpoint's actions are bounded by "
-            f"{env_kwargs['max_move_m']} m: give a checkpoint with longer moves."
+            f"{env.max_move_m} m: give a checkpoint with longer moves."
         )
-    env = _environment(json.dumps(env_kwargs, sort_keys=True))
-    env.reset(seed=seed, options=_camera_offset(0.0))
+    env.reset(seed=seed)
     rng = np.random.default_rng(seed)
     low, high = WORKSPACE_LOW_M[:2], WORKSPACE_HIGH_M[:2]
     target = np.array([*(low + high) / 2, HEIGHT_M])
@@ -183,15 +178,6 @@ def _next_place(
     raise ValueError(f"No move of {MOVE_M} m from {place} ends between {low} and {high} m.")
 
 
-def _wrapped(angle_deg: float) -> float:
-    """Return an angle in [-180, 180)."""
-    return (angle_deg + 180) % 360 - 180
-
-
-def _camera_offset(offset_deg: float) -> dict[str, Any]:
-    return {"variation": {"camera_azimuth_deg": offset_deg}}
-
-
 def measure_camera(job: CameraJob) -> Record:
     """Show the motion to the model from one camera and fit real to inferred moves.
 
@@ -204,8 +190,8 @@ def measure_camera(job: CameraJob) -> Record:
     from jepa_gym.benchmarks.calibration import fit_actions, infer_actions
 
     model, motion = world_model(job.checkpoint), job.motion
-    env = _environment(json.dumps(job.env_kwargs, sort_keys=True))
-    env.reset(seed=job.seed, options=_camera_offset(job.offset_deg))
+    env: Any = environment(job.checkpoint, "reach").unwrapped
+    env.reset(seed=job.seed, options={"variation": {"camera_azimuth_deg": job.offset_deg}})
     turned, frames = env.get_state(), []
     for physics in motion.physics:
         env.set_state(turned | {"physics": physics})
@@ -229,23 +215,17 @@ def measure_camera(job: CameraJob) -> Record:
     }
 
 
-@functools.cache
-def _environment(env_kwargs: str) -> Any:
-    """Return this process's environment, without a horizon."""
-    return gym.make("FrankaReach-v0", **json.loads(env_kwargs)).unwrapped
-
-
-def make_jobs(arguments: Arguments, env_kwargs: dict[str, Any], own_deg: float) -> list[CameraJob]:
+def make_jobs(arguments: Arguments, own_deg: float) -> list[CameraJob]:
     """Record the motion and return the cameras to see it from, by ascending angle.
 
     Raises:
         ValueError: If the model's actions are too short for the motion.
     """
-    seed, moves = HELD_OUT_SEEDS + arguments.seed, arguments.steps or STEPS
-    context = world_model(arguments.checkpoint).config.context_frames
-    motion = record_motion(env_kwargs, seed, moves + context - 1)
+    seed, source = HELD_OUT_SEEDS + arguments.seed, arguments.checkpoint
+    moves = (arguments.steps or STEPS) + world_model(source).config.context_frames - 1
+    motion = record_motion(environment(source, "reach").unwrapped, seed, moves)
     return [
-        CameraJob(angle, _wrapped(angle - own_deg), seed, motion, arguments.checkpoint, env_kwargs)
+        CameraJob(angle, (angle - own_deg + 180) % 360 - 180, seed, motion, source)
         for angle in sorted({*(arguments.angles or ()), own_deg})
     ]
 
@@ -268,11 +248,10 @@ def run(arguments: Arguments) -> list[Record]:
 
     begin, output = time.perf_counter(), arguments.output
     settings = settings_of(arguments.checkpoint)
-    env_kwargs = world_model(arguments.checkpoint).config.frame.env_kwargs()
-    views = env_kwargs["camera"].split("+")
+    views = world_model(arguments.checkpoint).config.frame.cameras
     camera = swept_camera(views)
     own_deg = camera_azimuth_deg(camera)
-    jobs = make_jobs(arguments, env_kwargs, own_deg)
+    jobs = make_jobs(arguments, own_deg)
     settings |= {
         "env_seed": jobs[0].seed,
         "steps": arguments.steps,

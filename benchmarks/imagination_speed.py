@@ -20,6 +20,7 @@ import numpy as np
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.benchmarks.timing import Measurement, command
 from jepa_gym.checkpoint.start_frames import read_starts
 
@@ -181,9 +182,9 @@ def run(config: ImaginationSpeedConfig) -> Record:
 def print_figures(config: ImaginationSpeedConfig, figures: Record) -> None:
     """Print steps per second and ratios."""
     print(f"{config.envs} imagined environments")
-    print(f"{'':18}{'cores':>6}{'steps/s':>10}")
-    for row in figures["rows"]:
-        print(f"{row['what']:18}{row['cores']:6}{row['steps_per_s']:10.1f}")
+    rows = figures["rows"]
+    cells = [(row["what"], str(row["cores"]), f"{row['steps_per_s']:.1f}") for row in rows]
+    print(aligned([("", "cores", "steps/s"), *cells]))
     for name, key, bar in (
         ("vector over single", "vector_ratio", VECTOR_BAR),
         ("vector over real", "real_ratio", REAL_BAR),

@@ -15,6 +15,7 @@ import numpy as np
 from jepa_gym.benchmarks.episodes import NOT_SHOWN, Cell
 from jepa_gym.benchmarks.intervals import paired_difference, wilson
 from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.files import atomic_write
 
 NEAR_M = 0.03
@@ -135,11 +136,8 @@ def table(lines: Sequence[Record]) -> str:
     if set(columns["budget"]) <= silent["budget"]:
         columns["candidates"] = []
     shown = {t: texts for t, texts in columns.items() if set(texts) - silent.get(t, set()) - {""}}
-    widths = [max(map(len, (title, *texts))) for title, texts in shown.items()]
-    body = [list(shown), *map(list, zip(*shown.values(), strict=True))]
-    text = ["  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)) for row in body]
-    text.insert(1, "-" * len(text[0]))
-    return "\n".join([*(line.rstrip() for line in text), "", FOOTNOTE])
+    body = zip(*shown.values(), strict=True)
+    return f"{aligned([tuple(shown), *body])}\n\n{FOOTNOTE}"
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jepa_gym.benchmarks.results import Record
+from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.benchmarks.timing import Measurement, command
 
 Part = Literal["construction", "frames", "share", "resets", "vector"]
@@ -92,46 +93,39 @@ def print_construction(found: dict[str, float]) -> None:
 
 def print_frames(rows: list[dict[str, Any]]) -> None:
     """Print the comparison with stock robosuite."""
-    print(f"\n{'':30}{'frames/s':>10}{'per CPU-s':>11}{'ratio':>8}{'bar':>6}")
+    cells: list[tuple[str, ...]] = [("", "frames/s", "per CPU-s", "ratio", "bar")]
     for row in rows:
         for name, figures in row["rows"].items():
             bar = RATIO_BARS.get(row["image_size"]) if name != "stock robosuite" else None
-            print(
-                f"{row['image_size']:4} px, {name:21}{figures['frames_per_s']:10.1f}"
-                f"{figures['frames_per_cpu_s']:11.1f}{figures['ratio_to_stock']:8.1f}"
-                f"{'' if bar is None else f'{bar:6.0f}'}"
-            )
+            numbers = (f"{figures[key]:.1f}" for key in figures)
+            name = f"{row['image_size']} px, {name}"
+            cells.append((name, *numbers, "" if bar is None else f"{bar:.0f}"))
+    print(f"\n{aligned(cells)}")
 
 
 def print_share(found: dict[str, Any]) -> None:
     """Print where the time of a step goes, and what cannot be saved."""
     whole = found["step_ms"]
-    print(f"\nwhere a step's {whole:.2f} ms go (reach, left, 128 px)")
-    for name, part in found["share_ms"].items():
-        print(f"{name:24}{part:8.2f} ms{part / whole:7.0%}")
-    for name, part in found["floor_ms"].items():
-        print(f"floor: {name:17}{part:8.2f} ms{part / whole:7.0%}")
+    parts = found["share_ms"] | {f"floor: {name}": ms for name, ms in found["floor_ms"].items()}
+    cells = [("reach, left, 128 px", f"{whole:.2f} ms", "share")]
+    cells += [(name, f"{part:.2f} ms", f"{part / whole:.0%}") for name, part in parts.items()]
+    print(f"\nwhere a step's time goes\n{aligned(cells)}")
 
 
 def print_resets(rows: dict[str, dict[str, float | None]], count: int) -> None:
     """Print the time of a reset and the memory that `count` of them left behind."""
-    print(f"\n{'reset(), ms':26}{'median':>8}{'95th':>8}{'CPU':>8}{'growth, MiB':>13}")
-    for env_id, found in rows.items():
-        growth = found["growth_mib"]
-        print(
-            f"{env_id:26}{found['median_ms']:8.1f}{found['p95_ms']:8.1f}"
-            f"{found['median_cpu_ms']:8.1f}{'unknown' if growth is None else f'{growth:.1f}':>13}"
-        )
-    print(f"{count} resets each; bar: median {RESET_BAR_MS:.0f} ms, no growth")
+    cells: list[tuple[str, ...]] = [("reset()", "median, ms", "95th", "CPU", "growth, MiB")]
+    for env_id, row in rows.items():
+        cells.append((env_id, *("unknown" if x is None else f"{x:.1f}" for x in row.values())))
+    print(f"\n{aligned(cells)}\n{count} resets each; bar: median {RESET_BAR_MS:.0f} ms, no growth")
 
 
 def print_vector(found: dict[str, Any]) -> None:
     """Print frames per second of one environment and of several in processes."""
-    title = f"in processes, {found['cores']} cores"
-    print(f"\n{title:30}{'frames/s':>10}{'ratio':>8}")
+    cells = [(f"in processes, {found['cores']} cores", "frames/s", "ratio")]
     for name, row in found["rows"].items():
-        print(f"{name:30}{row['frames_per_s']:10.1f}{row['ratio']:8.2f}")
-    print(f"medians over the rounds; bar on 2 cores: {VECTOR_BAR}")
+        cells.append((name, f"{row['frames_per_s']:.1f}", f"{row['ratio']:.2f}"))
+    print(f"\n{aligned(cells)}\nmedians over the rounds; bar on 2 cores: {VECTOR_BAR}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -12,7 +13,10 @@ from jepa_gym.benchmarks.camera_report import trend
 from jepa_gym.benchmarks.camera_sweep import Arguments, main, record_motion, swept_camera
 from jepa_gym.envs.pictures.cameras import camera_azimuth_deg
 
-ENV_KWARGS = {"camera": "left", "image_size": 32, "step_s": 0.25, "max_move_m": 0.075}
+
+@pytest.fixture(scope="module")
+def env():
+    return gym.make("FrankaReach-v0", obs_mode="state").unwrapped
 
 
 def test_published_angles_and_steps_are_the_default():
@@ -34,20 +38,20 @@ def test_refuses_bad_arguments(fields):
         Arguments(**fields)
 
 
-def test_motion_is_random_flat_upright_and_repeatable():
-    motion = record_motion(ENV_KWARGS, 1, 30)
+def test_motion_is_random_flat_upright_and_repeatable(env):
+    motion = record_motion(env, 1, 30)
     assert motion.states.shape == (31, 7) and len(motion.physics) == 31
     lengths = np.linalg.norm(np.diff(motion.states[:, :2], axis=0), axis=1)
     np.testing.assert_allclose(lengths, 0.05, atol=0.003)
     assert np.ptp(motion.states[:, 2]) < 0.003 and np.abs(motion.states[:, 3:6]).max() < 0.01
-    again = record_motion(ENV_KWARGS, 1, 30)
+    again = record_motion(env, 1, 30)
     assert (again.physics == motion.physics).all() and (again.states == motion.states).all()
-    assert np.abs(record_motion(ENV_KWARGS, 2, 30).states - motion.states).max() > 0.05
+    assert np.abs(record_motion(env, 2, 30).states - motion.states).max() > 0.05
 
 
 def test_motion_needs_long_enough_moves():
     with pytest.raises(ValueError, match=r"bounded by 0\.03 m"):
-        record_motion(ENV_KWARGS | {"max_move_m": 0.03}, 0, 5)
+        record_motion(gym.make("FrankaReach-v0", max_move_m=0.03).unwrapped, 0, 5)
 
 
 def test_a_camera_that_stands_still_is_turned():

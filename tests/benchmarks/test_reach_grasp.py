@@ -6,14 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from stable_baselines3 import SAC
 
 from jepa_gym import TASKS
-from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, Cell, Job, run_episode
+from jepa_gym.agents.policy import write_policy
+from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, Cell, Job, make_cell_agent, run_episode
 from jepa_gym.benchmarks.reach_grasp import Arguments, cells, main, make_jobs
 from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.tasks.reach import FrankaReachEnv
 from jepa_gym.envs.variations import SPLITS, split_objects
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,6 +124,52 @@ def test_quick_runs_fewer_episodes_unless_told():
 def test_refuses_bad_arguments(fields):
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must"):
         Arguments(**fields)
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """An untrained policy of our own on states and goals."""
+    bounds = FrankaReachEnv(obs_mode="state").action_space
+    sizes = {
+        "observation": {"achieved_goal": 3, "desired_goal": 3, "observation": 7},
+        "action_low": bounds.low.tolist(),
+        "action_high": bounds.high.tolist(),
+    }
+    widths = {"latent_pi.0": (8, 13), "mu": (7, 8), "log_std": (7, 8)}
+    actor = {f"{name}.weight": torch.randn(size) for name, size in widths.items()}
+    actor |= {f"{name}.bias": torch.zeros(size[0]) for name, size in widths.items()}
+    write_policy(tmp_path / "policy.safetensors", actor, sizes)
+    return tmp_path / "policy.safetensors"
+
+
+def test_anyones_policy_runs_and_is_told_apart_by_its_digest(policy, tmp_path, capsys):
+    output = tmp_path / "results"
+    flags = ["--agents", "policy", "--policy", str(policy), "--tasks", "reach", "--episodes", "1"]
+    flags += ["--objects", "can", "--splits", "train", "--no-videos", "--output", str(output)]
+    assert main(flags) == 0
+    (row,) = json.loads((output / "summary.json").read_text())["rows"]
+    assert (row["object"], row["split"], row["goal"]) == ("can", "train", "goal position")
+    other = SAC("MultiInputPolicy", FrankaReachEnv(obs_mode="state"), buffer_size=1)
+    other.save(tmp_path / "strange.zip")
+    flags[3] = str(tmp_path / "strange.zip")
+    assert main(flags) == 1
+    assert "--allow-pickle" in capsys.readouterr().err
+    with pytest.warns(RuntimeWarning, match="runs the code in it"):
+        assert main([*flags, "--allow-pickle"]) == 1
+    assert "`policy of policy` was" in capsys.readouterr().err
+    with pytest.warns(RuntimeWarning, match="runs the code in it"):
+        assert main([*flags, "--allow-pickle", "--overwrite"]) == 0
+    assert json.loads((output / "summary.json").read_text())["rows"][0]["episodes"] == 1
+
+
+def test_the_published_preset_is_the_published_agent():
+    env = FrankaReachEnv()
+    cell = Cell("mpc-cem", "reach", "box", budget="published")
+    agent = make_cell_agent(env, Job(cell, 0, "default"))
+    assert agent.min_improvement is None and agent.gripper == "published"
+    assert (agent.planner.config.samples, agent.planner.config.as_published) == (800, True)
+    paper = make_cell_agent(env, Job(replace(cell, budget="paper"), 0, "default"))
+    assert paper.planner.config.samples == 800 and paper.min_improvement == 0.01
 
 
 def test_a_policy_needs_its_file():
