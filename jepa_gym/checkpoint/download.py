@@ -124,7 +124,7 @@ class _Download:
             try:
                 total = self._continue()
                 break
-            except DownloadError:
+            except DownloadError:  # no broken connection, but a wrong answer
                 raise
             except urllib.error.HTTPError as error:
                 raise self._failed(f"the server answers {error}") from None
@@ -208,7 +208,6 @@ class _Download:
     def _check_answer(self, done: int, total: int | None) -> None:
         """Refuse a file of another size, or one that the disk has no room for, before it comes."""
         if None not in (total, self.entry.size) and total != self.entry.size:
-            self._remove()
             raise DownloadError(
                 f"{self.entry.url} offers {total} bytes instead of {self.entry.size}; its "
                 "publisher changed the file, or this network answers in its place"

@@ -35,6 +35,7 @@ from jepa_gym.models import (
     VideoTransformer,
     VideoTransformer21,
 )
+from jepa_gym.names import did_you_mean
 
 ENCODER_PARTS = ("target_encoder", "ema_encoder", "encoder")
 """In the order of preference: the published evaluations use the moving average."""
@@ -208,7 +209,8 @@ def _renamed(name: str) -> str:
 
 def _built(kind: str, tensors: dict[str, Tensor], config: dict[str, Any], where: str) -> nn.Module:
     if kind not in BUILDERS:
-        raise ValueError(f"`kind` must be one of {tuple(BUILDERS)}, got {kind!r}")
+        hint = did_you_mean(kind, BUILDERS)
+        raise ValueError(f"`kind` must be one of {tuple(BUILDERS)}, got {kind!r}.{hint}")
     try:
         with torch.device("meta"):
             module = BUILDERS[kind](config)

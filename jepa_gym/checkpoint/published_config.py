@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.config import check_size
+from jepa_gym.names import did_you_mean
 
 DEFAULT_ROPE = {"ema_encoder": "interleaved"}
 """Only V-JEPA 2.1, which corrected the rotary embedding, has this part."""
@@ -52,7 +53,8 @@ def infer(
         CheckpointError: When the tensors are of another kind, or of a width with unknown heads.
     """
     if kind not in _INFER:
-        raise ValueError(f"`kind` must be one of {tuple(_INFER)}, got {kind!r}")
+        hint = did_you_mean(kind, _INFER)
+        raise ValueError(f"`kind` must be one of {tuple(_INFER)}, got {kind!r}.{hint}")
     theirs = hugging_face_config(path)
     known = {our: theirs[key] for our, key in _HF_KEYS.get(kind, {}).items() if key in theirs}
     for name, value in known.items():

@@ -283,6 +283,19 @@ def test_a_login_page_is_not_taken_for_the_file(server):
     assert hub.fetch(NAME).read_bytes() == CONTENT
 
 
+def test_a_login_page_takes_nothing_from_what_has_arrived(server, monkeypatch):
+    for fault in ({"no_length": True}, {}):
+        leave_part(CONTENT[:1000])
+        change(monkeypatch, size=SIZE)
+        server.faults |= {"content": b"<html>Log in</html>", "no_ranges": True} | fault
+        with pytest.raises(DownloadError, match=r"login first|network answers in its place"):
+            hub.fetch(NAME)
+        server.faults.clear()
+        assert hub.fetch(NAME).read_bytes() == CONTENT
+        assert server.requests[-1] == "bytes=1000-"
+        (hub.cache_folder() / "model.pt").unlink()
+
+
 @pytest.mark.parametrize("where", [10, 999])
 def test_a_damaged_part_is_not_continued(server, where):
     damaged = bytearray(CONTENT[:1000])
