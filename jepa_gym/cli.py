@@ -6,13 +6,12 @@ It only knows where each command lives; the module is imported when its command 
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jepa_gym
 from jepa_gym.commands import guarded
-from jepa_gym.names import did_you_mean
+from jepa_gym.names import did_you_mean, resolve
 
 # command -> (module:function, one line for --help)
 TRAINING, BENCHMARKS = "jepa_gym.training", "jepa_gym.benchmarks"
@@ -67,13 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jepa-gym: there is no command `{name}`.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
     sys.argv = [f"jepa-gym {name}", *flags]  # tyro reads the flags and the program name from here
-    return guarded(lambda: _function(COMMANDS[name][0])())
-
-
-def _function(target: str) -> Callable[[], int]:
-    """Import the function of a command, given as `module:function`."""
-    module, _, function = target.partition(":")
-    return getattr(importlib.import_module(module), function)
+    return guarded(lambda: resolve({name: COMMANDS[name][0]}, "command", name)())
 
 
 if __name__ == "__main__":

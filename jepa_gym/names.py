@@ -20,7 +20,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
-    """Import and return the class registered under a name; its module is imported only then.
+    """Import and return what is registered under a name; its module is imported only then.
 
     Args:
         registry: Registered names and their `"module:Class"` strings.
@@ -28,7 +28,7 @@ def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
         name: The name asked for.
 
     Returns:
-        The class.
+        The class or function.
 
     Raises:
         ValueError: If the name is not registered; the message has the nearest and all names.

@@ -14,17 +14,17 @@ transformers, for the names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jepa_gym.checkpoint import hf_keys as hf_names
+from jepa_gym.checkpoint import hf_keys
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import fill
-from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, infer
+from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, PATCH, infer
 from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import Weights, open_weights
 from jepa_gym.models import (
@@ -144,8 +144,8 @@ def is_jepa_wms(weights: Weights) -> bool:
 def parts_of(weights: Weights) -> dict[str, dict[str, str]]:
     """Return the parts a file has: part to published name to name in the file."""
     names = list(weights.sizes)
-    if hf_names.is_hugging_face(set(names)):
-        parts = {part: hf_names.theirs_of(part, set(names)) for part in hf_names.PARTS}
+    if hf_keys.is_hugging_face(set(names)):
+        parts = {part: hf_keys.theirs_of(part, set(names)) for part in hf_keys.PARTS}
         return {part: {name: name for name in held} for part, held in parts.items() if held}
     parts = {}
     for clean, name in _cleaned(names, weights.path).items():
@@ -176,8 +176,8 @@ def _read(weights: Weights, part: str) -> tuple[dict[str, Tensor], str]:
         raise CheckpointError(f"{weights.path} has no part `{part}`; it has {held}: {advice}")
     names = parts[part]
     copied = weights.copy(names.values())
-    if hf_names.is_hugging_face(set(weights.sizes)):
-        return hf_names.from_hugging_face(part, copied), part
+    if hf_keys.is_hugging_face(set(weights.sizes)):
+        return hf_keys.from_hugging_face(part, copied), part
     return {_renamed(clean): copied.pop(name) for clean, name in names.items()}, part
 
 
@@ -208,94 +208,49 @@ def _renamed(name: str) -> str:
 
 
 def _built(kind: str, tensors: dict[str, Tensor], config: dict[str, Any], where: str) -> nn.Module:
-    if kind not in BUILDERS:
-        hint = did_you_mean(kind, BUILDERS)
-        raise ValueError(f"`kind` must be one of {tuple(BUILDERS)}, got {kind!r}.{hint}")
+    if kind not in MODULES:
+        hint = did_you_mean(kind, MODULES)
+        raise ValueError(f"`kind` must be one of {tuple(MODULES)}, got {kind!r}.{hint}")
     try:
         with torch.device("meta"):
-            module = BUILDERS[kind](config)
+            module = _module(kind, config)
     except KeyError as error:
         raise ValueError(
             f"the configuration of a published {kind} needs {error}, got the keys {sorted(config)}"
-        ) from error
+        ) from None
     fill(module, tensors, where)
     return module.eval()
 
 
-def _grid(config: dict[str, Any]) -> tuple[int, int]:
-    size = config["img_size"]
-    rows, columns = (size, size) if isinstance(size, int) else size
-    return rows // config.get("patch_size", 16), columns // config.get("patch_size", 16)
-
-
-def _encoder(config: dict[str, Any]) -> nn.Module:
+def _module(kind: str, config: dict[str, Any]) -> nn.Module:
+    """Build a module from the arguments of the published class; KeyError if one is missing."""
     if not config.get("use_rope", True):
         raise ValueError("`use_rope` must be true: the published encoders have no position table")
-    sizes = config["embed_dim"], config["depth"], config["num_heads"]
-    shapes = {
-        "patch_size": config.get("patch_size", 16),
-        "tubelet_size": config.get("tubelet_size", 2),
-        "mlp_ratio": config.get("mlp_ratio", 4.0),
-    }
-    if config.get("v2_1", False):
-        return VideoTransformer21(*sizes, **shapes)
-    return VideoTransformer(*sizes, **shapes, rope=config.get("rope", "v2"))
-
-
-def _masked_predictor(config: dict[str, Any]) -> nn.Module:
-    return MaskedPredictor(
-        _grid(config),
-        config["embed_dim"],
-        config["predictor_embed_dim"],
-        config["depth"],
-        config["num_heads"],
-        num_mask_tokens=config["num_mask_tokens"],
-        mlp_ratio=config.get("mlp_ratio", 4.0),
-        rope=config.get("rope", "v2"),
+    arguments: dict[str, Any] = {"rope": "v2"} | config
+    if kind.endswith("predictor"):  # a published predictor's `embed_dim` is that of the encoder
+        patch, size = config.get("patch_size", PATCH), config["img_size"]
+        rows, columns = (size, size) if isinstance(size, int) else size
+        arguments |= {
+            "grid": (rows // patch, columns // patch),
+            "latent_dim": config["embed_dim"],
+            "embed_dim": config["predictor_embed_dim"],
+            "action_dim": config.get("action_embed_dim", 7),
+        }
+    module = VideoTransformer21 if config.get("v2_1", False) else MODULES[kind]
+    taken = inspect.signature(module).parameters.values()
+    return module(
+        **{
+            item.name: arguments[item.name]
+            for item in taken
+            if item.name in arguments or item.default is inspect.Parameter.empty
+        }
     )
 
 
-def _ac_predictor(config: dict[str, Any]) -> nn.Module:
-    return ActionConditionedPredictor(
-        _grid(config),
-        config["embed_dim"],
-        config["predictor_embed_dim"],
-        config["depth"],
-        config["num_heads"],
-        mlp_ratio=config.get("mlp_ratio", 4.0),
-        rope=config.get("rope", "v2"),
-        use_extrinsics=config.get("use_extrinsics", False),
-        action_dim=config.get("action_embed_dim", 7),
-        use_states=config.get("use_states", True),
-    )
-
-
-def _attentive_classifier(config: dict[str, Any]) -> nn.Module:
-    return AttentiveClassifier(
-        config["embed_dim"],
-        config["num_heads"],
-        config["num_classes"],
-        config["depth"],
-        mlp_ratio=config.get("mlp_ratio", 4.0),
-    )
-
-
-def _anticipation_head(config: dict[str, Any]) -> nn.Module:
-    return AnticipationHead(
-        config["embed_dim"],
-        config["num_heads"],
-        config["verbs"],
-        config["nouns"],
-        config["actions"],
-        config["depth"],
-        mlp_ratio=config.get("mlp_ratio", 4.0),
-    )
-
-
-BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "encoder": _encoder,
-    "masked_predictor": _masked_predictor,
-    "ac_predictor": _ac_predictor,
-    "attentive_classifier": _attentive_classifier,
-    "anticipation_head": _anticipation_head,
+MODULES: dict[str, type[nn.Module]] = {
+    "encoder": VideoTransformer,
+    "masked_predictor": MaskedPredictor,
+    "ac_predictor": ActionConditionedPredictor,
+    "attentive_classifier": AttentiveClassifier,
+    "anticipation_head": AnticipationHead,
 }

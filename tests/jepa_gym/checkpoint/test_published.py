@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jepa_gym.checkpoint import download, published
-from jepa_gym.checkpoint import hf_keys as hf_names
+from jepa_gym.checkpoint import download, hf_keys, published
 from jepa_gym.checkpoint.errors import CheckpointError, DownloadError
 from jepa_gym.checkpoint.published_config import exact_ratio
 from jepa_gym.checkpoint.weights import open_weights
@@ -277,7 +276,7 @@ def test_v2_1(tmp_path, encoder):
 
 
 def hugging_face(encoder, masked):
-    return hf_names.to_hugging_face("encoder", encoder.state_dict()) | hf_names.to_hugging_face(
+    return hf_keys.to_hugging_face("encoder", encoder.state_dict()) | hf_keys.to_hugging_face(
         "predictor", masked.state_dict()
     )
 
@@ -324,7 +323,7 @@ def test_hugging_face_names(encoder, masked):
 
 def test_hugging_face_classifier_names(golden):
     _, weights, _ = golden("attentive_classifier")
-    theirs = hf_names.to_hugging_face("classifier", weights)
+    theirs = hf_keys.to_hugging_face("classifier", weights)
     for name in (
         "classifier.bias",
         "pooler.query_tokens",
@@ -335,8 +334,8 @@ def test_hugging_face_classifier_names(golden):
         "pooler.self_attention_layers.0.mlp.fc2.bias",
     ):
         assert name in theirs
-    assert hf_names.is_hugging_face(set(theirs))
-    assert same(hf_names.from_hugging_face("classifier", dict(theirs)), weights)
+    assert hf_keys.is_hugging_face(set(theirs))
+    assert same(hf_keys.from_hugging_face("classifier", dict(theirs)), weights)
 
 
 def test_hugging_face_folder_with_missing_parts(tmp_path, encoder, masked):
