@@ -56,7 +56,8 @@ class Trial:
 def episodes(folder: Path) -> dict[str, str]:
     """Return the digests of a dataset's files, without its cache."""
     files = [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts]
-    kept = [path for path in files if path.suffix in (".mp4", ".h5", ".json")]
+    # files.json remembers when files were written, so that they need not be read again
+    kept = [f for f in files if f.suffix in (".mp4", ".h5", ".json") and f.name != "files.json"]
     return {
         str(path.relative_to(folder)): hashlib.sha256(_timeless(path)).hexdigest()
         for path in sorted(kept)
