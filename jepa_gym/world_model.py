@@ -165,7 +165,7 @@ class WorldModel(nn.Module):
             ValueError: When they are not of the configured size.
         """
         if isinstance(frames, np.ndarray):
-            frames = torch.from_numpy(np.ascontiguousarray(frames))
+            frames = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
         if frames.dtype != torch.uint8:
             raise TypeError(f"`frames` must be uint8 in [0, 255], got {frames.dtype}")
         self._check_size(frames)

@@ -21,6 +21,13 @@ def test_encode_refuses_other_frames(model):
         model.encode(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
 
 
+def test_encode_takes_frames_that_may_not_be_written(model):
+    pixels, _ = batch(model, 1)
+    frames = pixels.numpy().copy()
+    frames.flags.writeable = False  # a memory-mapped dataset is such an array
+    assert torch.equal(model.encode(frames), model.encode(pixels))
+
+
 @pytest.mark.parametrize("context", [1, 3])
 def test_rollout_equals_predict(model, context):
     pixels, states = batch(model, context)

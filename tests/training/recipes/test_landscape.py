@@ -24,7 +24,8 @@ class ExactModel:
     def __init__(self, states: torch.Tensor, bias_m: float = 0.0):
         self.states, self.bias_m = states, bias_m
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: torch.Tensor | np.ndarray) -> torch.Tensor:
+        frames = torch.as_tensor(np.asarray(frames))
         index = frames[..., 0, 0, 0].long() * STEPS + frames[..., 0, 0, 1].long()
         state = self.states.flatten(0, 1)[index]
         return state[..., None, :]  # (B, T, 1, 7)
