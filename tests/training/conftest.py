@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +69,28 @@ def one_thread():
 
 def read_log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def forked(run: Callable[[], object]) -> int:
+    """Start a process that runs a function; with one thread each, forking is safe."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking
+        child = os.fork()
+    if child:
+        return child
+    try:
+        run()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def ended(child: int, patience_s: float = 100.0) -> int:
+    """Wait for a process; return its exit status, negative for the signal that ended it."""
+    deadline = time.monotonic() + patience_s
+    while not (status := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGABRT)  # it hangs
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(status[1])

@@ -106,7 +106,7 @@ def _build(
                 continue
             name, picture, states = item
             if frames is None:
-                frames = _allocate(frames_file, (len(episodes), *picture.shape))
+                frames = allocate(frames_file, (len(episodes), *picture.shape))
             if picture.shape != frames.shape[1:]:
                 raise ValueError(
                     f"episode {name} has frames of shape {picture.shape}, another one "
@@ -125,20 +125,28 @@ def _build(
         )
 
 
-def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def allocate(path: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.memmap:
     """Make an array file whose every byte has its place on the disk.
 
     A sparse file would be written until the disk is full, and then the process is killed by a bus
     error.
+
+    Args:
+        path: The file.
+        shape: Of the array.
+        dtype: Of the array.
+
+    Raises:
+        OSError: If the disk is full.
     """
-    frames = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         try:
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
-    return frames
+    return array
 
 
 def tile(episode: Episode, cameras: tuple[str, ...]) -> np.ndarray:

@@ -94,13 +94,18 @@ class ClipSampler:
         self.batch_size = batch_size
         self.seed = seed
 
-    def batch(self, number: int) -> Batch:
-        """Draw batch `number`: clips with uniform episode and start."""
+    def batch(self, number: int, rows: slice = slice(None)) -> Batch:
+        """Draw batch `number`: clips with uniform episode and start.
+
+        Args:
+            number: Any non-negative integer.
+            rows: Only these of its clips, for one of several processes.
+        """
         rng = np.random.default_rng((self.seed, number))
         arrays, length = self.arrays, self.arrays.states.shape[1]
         episodes = rng.integers(len(arrays.rows), size=self.batch_size)
         starts = rng.integers(length - self.frames + 1, size=self.batch_size)
-        spans = [(e, s, s + self.frames) for e, s in zip(episodes, starts, strict=True)]
+        spans = [(e, s, s + self.frames) for e, s in zip(episodes, starts, strict=True)][rows]
         return Batch(
             frames=torch.from_numpy(arrays.clips(spans)),
             states=torch.from_numpy(np.stack([arrays.states[e, s:t] for e, s, t in spans])),

@@ -1,31 +1,72 @@
-"""Learning rates as a function of the fraction of the budget that is used up."""
+"""The learning rate as a function of the step: warm-up, constant, decay."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 
-def warmup_constant_decay(progress: float, warmup: float = 0.03, decay: float = 0.4) -> float:
-    """Return the factor on the peak learning rate: linear up, constant, linear down to zero.
 
-    Args:
-        progress: used fraction of the budget, in [0, 1]; of time, so that a run of any number of
-            minutes ends with a decayed learning rate.
-        warmup: fraction spent warming up, in [0, 1).
-        decay: fraction spent decaying, in (0, 1 - warmup].
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Linear up to the peak, constant, linear down.
 
-    Returns:
-        The factor, in [0, 1].
-
-    Raises:
-        ValueError: the fractions do not fit into [0, 1].
-
-    Reference: V-JEPA 2-AC trains with warm-up, constant, linear decay to 0 (5 %, 90 %, 5 %;
-        arXiv 2506.09985, appendix B). Short runs need the longer decay that is the default here.
+    V-JEPA 2-AC trains so (5 %, 90 %, 5 %; arXiv 2506.09985, appendix B). Short runs need the longer
+    decay that is the default here.
     """
-    if not 0 <= warmup < 1 or not 0 < decay <= 1 - warmup:
-        raise ValueError(
-            "`warmup` and `decay` must be fractions with warmup + decay <= 1, "
-            f"got {warmup} and {decay}"
+
+    warmup: float = 0.03
+    """Steps of the rise; below 1 a fraction of the run."""
+    decay: float = 0.4
+    """Steps of the fall at the end; below 1 a fraction of the run."""
+    start: float = 0.0
+    """Learning rate that the rise begins from."""
+    final: float = 0.0
+    """Learning rate that the fall leads to."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("warmup", "decay"):
+            value = getattr(self, name)
+            if value < 0 or (value > 1 and value != int(value)):
+                raise ValueError(
+                    f"`schedule.{name}` must be a fraction below 1 or a whole number of steps, "
+                    f"got {value}"
+                )
+        if min(self.start, self.final) < 0:
+            raise ValueError(
+                "`schedule.start` and `schedule.final` must not be negative, "
+                f"got {self.start} and {self.final}"
+            )
+
+    def phases(self, steps: int) -> tuple[int, int, int]:
+        """Return how many of a run's steps rise, stay constant and fall.
+
+        Args:
+            steps: Steps of the whole run.
+
+        Raises:
+            ValueError: If rise and fall are longer than the run.
+        """
+        rise, fall = (
+            round(part * steps) if part < 1 else int(part) for part in (self.warmup, self.decay)
         )
-    progress = min(max(progress, 0.0), 1.0)
-    rise = 1.0 if warmup == 0 else progress / warmup
-    return min(1.0, rise, (1.0 - progress) / decay)
+        if rise + fall > steps:
+            raise ValueError(
+                f"`schedule.warmup` and `schedule.decay` ({rise} and {fall} steps) are longer than "
+                f"the run of {steps}: lower them, or raise --steps"
+            )
+        return rise, steps - rise - fall, fall
+
+    def rate(self, step: int, steps: int, peak: float) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            step: From 0 to `steps` - 1.
+            steps: Steps of the whole run.
+            peak: Learning rate of the constant phase.
+        """
+        rise, constant, fall = self.phases(steps)
+        if step < rise:
+            return self.start + (peak - self.start) * (step + 1) / rise
+        if step < rise + constant:
+            return peak
+        return self.final + (peak - self.final) * (steps - step) / fall

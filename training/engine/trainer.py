@@ -1,311 +1,307 @@
-"""The training loop all recipes share: a time budget, a log, and checkpoints to resume from.
+"""The training loop all recipes share.
 
-Every random choice follows from the seed and the number of the step, so a resumed run goes on
-with the batches it would have seen. A run that is interrupted (Ctrl-C, or killed) continues when
-the same command is given again.
+Every random choice follows from the seed and the number of the step, on every process. A run that
+is interrupted, even by `kill -9`, goes on when the same command is given again, and ends with the
+weights and the log of an uninterrupted one, on a CPU to the bit.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
+import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, replace
 
 import torch
-import tyro
 from torch import Tensor, nn
-from tqdm import tqdm
+from torch.nn.parallel import DistributedDataParallel
 
-from jepa_gym.training.engine.schedules import warmup_constant_decay
+from jepa_gym.training.engine.checkpoint import Checkpoints, load_optimizer, optimizer_tensors
+from jepa_gym.training.engine.config import RunConfig, changed_settings, plain, write_settings
+from jepa_gym.training.engine.distributed import (
+    Processes,
+    agreed,
+    any_of,
+    globalise,
+    mean_over_processes,
+)
+from jepa_gym.training.engine.interrupts import collected_signals, stop_of
+from jepa_gym.training.engine.monitors import check_collapse, collapse_figures
+from jepa_gym.training.engine.network import build_network, build_optimizer
+from jepa_gym.training.engine.plan import (
+    Plan,
+    choose_steps,
+    describe,
+    evaluation_interval,
+    write_plan,
+)
+from jepa_gym.training.engine.run_log import RunLog, Status
+from jepa_gym.training.engine.task import Progress, Task
 
-STATE_NAME = "trainer.pt"
-BEST_NAME = "best.pt"
-LOG_NAME = "log.jsonl"
-LOG_EVERY_S = 20.0
-FREE_SETTINGS = ("output", "eval_minutes", "save_minutes", "threads")
-"""What may differ when a run is resumed: it does not change what is learned."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """What every recipe's command line has."""
-
-    data: Path
-    """Dataset folder, as written by `collect`."""
-    output: Path
-    """Folder of the run: log, resumable state and the finished model."""
-    minutes: float = 40.0
-    """Time budget in minutes, evaluations included; the learning rate decays towards its end."""
-    seed: int = 0
-    """Decides initial weights, batches, masks and projections."""
-    batch_size: int = 16
-    """Clips per step."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: float = 0.04
-    """Of matrices; biases and norms have none."""
-    gradient_clip: float = 1.0
-    """Largest gradient norm."""
-    eval_minutes: float = 5.0
-    """Minutes between evaluations on held-out episodes."""
-    save_minutes: float = 2.0
-    """Minutes between resumable states."""
-    threads: int = os.cpu_count() or 1
-    """Threads of the tensor library."""
-    bf16: bool = True
-    """Compute in bfloat16 where that is safe (faster on processors that have it)."""
-    skip_corrupt: bool = False
-    """Leave corrupt episodes out, with a warning, instead of stopping."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("minutes", "batch_size", "learning_rate", "gradient_clip", "threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        for name in ("eval_minutes", "save_minutes"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must not be negative, got {self.seed}")
-
-
-@dataclass
-class Progress:
-    """Where a run stands; saved with it."""
-
-    step: int = 0
-    elapsed_s: float = 0.0
-    best_score: float = float("inf")
-    best_figures: dict[str, float] | None = None
-    best_step: int = 0
+SAVE_EVERY_S = 120.0
 
 
 class Trainer:
-    """Runs a loss for a given time."""
+    """Runs a task for a number of steps."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        module: nn.Module,
-        loss: Callable[[int], dict[str, Tensor]],
-        evaluate: Callable[[], dict[str, float]],
-        score: str,
-        after_step: Callable[[], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, config: RunConfig, task: Task, here: Processes | None = None) -> None:
         """Prepare a run, or resume the one in `config.output`.
 
         Args:
-            config: the run.
-            module: everything that is saved; what requires a gradient is trained.
-            loss: step number -> named losses, of which `loss` is minimised.
-            evaluate: figures on held-out data; called with the module in evaluation mode.
-            score: the figure that chooses the best state, lower is better.
-            after_step: called after each optimiser step (moving averages).
-            clock: seconds.
+            config: The run.
+            task: What is trained.
+            here: This process.
 
         Raises:
-            ValueError: `config.output` holds a run of another configuration.
+            ValueError: `config.output` holds a run with other settings or data, its newest
+                checkpoint is damaged, or another process trains in it.
         """
-        self.config, self.module, self.loss = config, module, loss
-        self.evaluate, self.score, self.after_step = evaluate, score, after_step
-        self.clock = clock
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(_groups(self.parameters, config), lr=0.0, fused=True)
+        self.config, self.task, self.here = config, task, here or Processes()
+        self.share = [
+            self.here.share_of(config.batch_size, part, config.accumulate)
+            for part in range(config.accumulate)
+        ]
+        self.module = task.module.to(self.here.device)
+        if self.here.count > 1:
+            globalise(self.module)
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(config, self.module)
+        if self.here.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+        self.network = build_network(config, task, self.here.count)
         self.progress = Progress()
-        config.output.mkdir(parents=True, exist_ok=True)
+        self.sums = torch.zeros(0)  # losses since the last line of the log
+        self.names: list[str] = []
+        self.counted = 0
+        self.best: dict[str, Tensor] = {}
+        self.plan: Plan | None = None
+        self.log: RunLog | None = None
+        self.checkpoints = Checkpoints(config.output, config.keep)
+        self.log_length = 0
         self._resume()
 
     def run(self) -> Progress:
-        """Train to the end of the budget and leave the best state in the module.
+        """Train to the last step and leave the best state in the module.
 
         Returns:
             The final progress, with the figures of the best state.
 
         Raises:
-            KeyboardInterrupt: on Ctrl-C, after the state was saved.
-            FloatingPointError: the loss is not finite.
+            KeyboardInterrupt: On Ctrl-C or SIGTERM, after the state was saved.
+            FloatingPointError: The loss is not finite.
+            CollapseError: The representation has collapsed.
         """
-        budget_s = self.config.minutes * 60
-        started, before = self.clock(), self.progress.elapsed_s
-        sums: dict[str, float] = defaultdict(float)
-        counted = 0
-        bar = tqdm(total=round(budget_s), initial=round(before), unit="s", desc="train")
-        with _interrupt_flag() as interrupted, bar:
-            while (last := self.progress.elapsed_s) < budget_s:
-                named = self._step(last / budget_s)
-                counted += 1
-                for name, value in named.items():
-                    sums[name] += value
-                now = self.progress.elapsed_s = before + self.clock() - started
-                due = _Due(last, now, budget_s)
-                bar.update(round(now) - bar.n)
-                if due(LOG_EVERY_S):
-                    means = {name: total / counted for name, total in sums.items()}
-                    self._log(means)
-                    bar.set_postfix(step=self.progress.step, loss=f"{means['loss']:.3f}")
-                    sums.clear()
-                    counted = 0
-                if due(self.config.eval_minutes * 60):
-                    self._evaluate()
-                if interrupted or due(self.config.save_minutes * 60):
-                    self._save()
-                if interrupted:
-                    raise KeyboardInterrupt
-        best = torch.load(self.config.output / BEST_NAME, weights_only=True)
-        self.module.load_state_dict(best)
+        with self._claimed():
+            self.plan = choose_steps(self, self.plan)
+            before, steps = self.progress.step, self.plan.steps
+            if before >= steps:
+                self.here.say(
+                    f"{self.config.output} is finished: {before} of {steps} steps; "
+                    "--steps or --minutes above that go on"
+                )
+            else:
+                self._train(self.plan)
+        self.module.load_state_dict(self.best)
         self.module.eval()
         return self.progress
 
-    def _step(self, progress: float) -> dict[str, float]:
-        """Take one optimiser step and return the losses."""
+    def dry_run(self) -> Progress:
+        """Print what a run would do, write nothing to its folder, and return where it stands."""
+        before = replace(self.progress)
+        self.here.say(describe(self, choose_steps(self, self.plan, measured=True)))
+        return before
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Keep other processes out of the run's folder."""
+        if self.here.first:
+            self.checkpoints.lock()
+        try:
+            yield
+        finally:
+            if self.here.first:
+                self.checkpoints.unlock()
+
+    def _train(self, plan: Plan) -> None:
+        """Take the steps that are left, with what falls due at them."""
+        config = self.config
+        eval_every = evaluation_interval(config, plan.steps)
+        elapsed, began = self.progress.elapsed_s, time.monotonic()
+        with closing(self._begin(plan)) as status, collected_signals() as received:
+            saved, loss = began, None
+            while self.progress.step < plan.steps:
+                self.take_step(plan.steps)
+                step = self.progress.step
+                last, stopping = step == plan.steps, any_of(bool(received))
+                if last or step % config.log_every == 0:
+                    loss = self._log()
+                if last or step % eval_every == 0:
+                    self._evaluate()
+                now = time.monotonic()
+                self.progress.elapsed_s = elapsed + now - began
+                by_clock = not config.save_every and now - saved > SAVE_EVERY_S
+                if last or stopping or by_clock or step % (config.save_every or step + 1) == 0:
+                    self._save(plan)
+                    saved = now
+                status.update(step, loss)
+                if stopping and not last:
+                    raise stop_of(received)
+
+    def take_step(self, steps: int) -> None:
+        """Take one optimiser step of a run of so many."""
+        step, config = self.progress.step, self.config
         self.module.train()
-        rate = self.config.learning_rate * warmup_constant_decay(progress)
+        torch.manual_seed((config.seed * 1_000_003 + step) * self.here.count + self.here.rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        device = self.parameters[0].device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
-            losses = self.loss(self.progress.step)
+            group["lr"] = config.schedule.rate(step, steps, config.learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-        named = {name: value.item() for name, value in losses.items()}
-        named["gradient_norm"] = norm.item()
-        if not all(map(_finite, named.values())):
-            raise FloatingPointError(
-                f"step {self.progress.step}: {named}; lower --learning-rate or pass --no-bf16. "
-                f"The last good state is in {self.config.output / STATE_NAME}"
-            )
+        values: dict[str, Tensor] = {}
+        for number, rows in enumerate(self.share):
+            losses = self._backward(step, rows, last=number == len(self.share) - 1)
+            for name, value in losses.items():
+                part = value.detach().float() / len(self.share)
+                values[name] = values[name] + part if number else part
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
         self.optimizer.step()
-        if self.after_step:
-            self.after_step()
+        if self.task.after_step:
+            self.task.after_step()
+        self._add(values, norm)
         self.progress.step += 1
-        return named
+
+    def _backward(self, step: int, rows: slice, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of some rows of a batch; return their losses."""
+        drawn = self.task.draw(step, rows)
+        batch = {name: x.to(self.here.device, non_blocking=True) for name, x in drawn.items()}
+        network = self.network
+        parallel = isinstance(network, DistributedDataParallel)
+        with network.no_sync() if parallel and not last else nullcontext():
+            device = self.here.device.type
+            with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
+                losses = self.network(batch, step)
+            (losses["loss"] / len(self.share)).backward()
+        return losses
+
+    def _add(self, values: dict[str, Tensor], norm: Tensor) -> None:
+        """Add a step's losses to the sums, without waiting for them."""
+        self.names = [*values, "gradient_norm"]
+        row = mean_over_processes(torch.stack([*values.values(), norm.float()]))
+        self.sums = self.sums + row if self.counted else row
+        self.counted += 1
+
+    def _means(self) -> dict[str, float]:
+        """Read the losses since the last line of the log.
+
+        Raises:
+            FloatingPointError: One of them is not finite.
+        """
+        means = dict(zip(self.names, (self.sums / self.counted).tolist(), strict=True))
+        if not all(map(math.isfinite, means.values())):
+            raise FloatingPointError(
+                f"not finite within the {self.counted} steps before step {self.progress.step}: "
+                f"{means}; lower --learning-rate or pass --no-bf16 in a new --output. The last "
+                f"good state is in {self.checkpoints.folder}"
+            )
+        return means
+
+    def _log(self) -> float:
+        """Write a line with the mean losses since the last one; return the loss."""
+        means, step = self._means(), self.progress.step
+        self.counted = 0
+        if self.log:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.log.write(step, {**means, "learning_rate": rate})
+            now = time.monotonic()
+            speed = (step - self._shown[0]) / (now - self._shown[1])
+            clips = speed * self.config.batch_size
+            self.log.show(step, {"steps_per_s": speed, "clips_per_s": clips})
+            self._shown = (step, now)
+        return means["loss"]
 
     def _evaluate(self) -> None:
+        """Log the figures of the present state, and keep it if it is the best one."""
+        step, task = self.progress.step, self.task
+        if self.counted:
+            self._means()  # nothing that is not finite is evaluated
+        figures = agreed(self.evaluate())
+        if self.log:
+            self.log.write(step, figures)
+        if not math.isfinite(figures[task.score]):
+            raise FloatingPointError(f"step {step}: {task.score} is {figures[task.score]}")
+        check_collapse(figures, step)
+        if figures[task.score] <= self.progress.best_score:
+            self.progress.best_score = figures[task.score]
+            self.progress.best_figures, self.progress.best_step = figures, step
+            state = self.module.state_dict()
+            self.best = {name: x.detach().cpu().clone() for name, x in state.items()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Return the figures of the present state, collapse monitors included."""
         self.module.eval()
-        with torch.no_grad():
-            figures = self.evaluate()
-        self._log(figures)
-        if figures[self.score] <= self.progress.best_score:
-            self.progress.best_score = figures[self.score]
-            self.progress.best_figures = figures
-            self.progress.best_step = self.progress.step
-            _save_atomic(self.module.state_dict(), self.config.output / BEST_NAME)
+        figures = dict(self.task.evaluate())
+        return figures | (collapse_figures(self.task.watch()) if self.task.watch else {})
 
-    def _log(self, values: dict[str, float]) -> None:
-        line = {
-            "step": self.progress.step,
-            "minutes": round(self.progress.elapsed_s / 60, 3),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            **{name: round(value, 6) for name, value in values.items()},
-        }
-        with (self.config.output / LOG_NAME).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    def _begin(self, plan: Plan) -> Status:
+        """Open the log, and write what a run begins with."""
+        config, step = self.config, self.progress.step
+        self._shown = (step, time.monotonic())
+        if self.here.first:
+            if step:
+                self.here.say(f"going on with {config.output} at step {step} of {plan.steps}")
+            self.log = RunLog(config.output, self.log_length, step)
+            write_settings(config)
+            write_plan(config.output, plan)
+            self._save(plan)
+        return Status(step, plan.steps, self.here.first, self.log)
 
-    def _save(self) -> None:
-        state = {
-            "config": plain(self.config),
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+    def _save(self, plan: Plan) -> None:
+        """Write a checkpoint, in the first process."""
+        if self.counted:
+            self._means()  # nothing that is not finite is saved
+        if not self.log:
+            return
+        tensors = {f"module.{name}": x for name, x in self.module.state_dict().items()}
+        tensors |= {f"best.{name}": x for name, x in self.best.items()}
+        moments = optimizer_tensors(self.optimizer, self.module)
+        tensors |= {f"optimizer.{name}": x for name, x in moments.items()}
+        tensors["sums"] = self.sums
+        facts = {
             "progress": asdict(self.progress),
+            "plan": asdict(plan),
+            "settings": plain(self.config),
+            "inputs": dict(self.task.inputs),
+            "names": self.names,
+            "counted": self.counted,
+            "log_length": self.log.synced_length(),
         }
-        _save_atomic(state, self.config.output / STATE_NAME)
+        self.checkpoints.save(self.progress.step, tensors, facts)
 
     def _resume(self) -> None:
-        path = self.config.output / STATE_NAME
-        if not path.is_file():
+        found = self.checkpoints.load()
+        if found is None:
             return
-        state = torch.load(path, weights_only=True)
-        ours, theirs = plain(self.config), state["config"]
-        changed = [key for key in ours if ours[key] != theirs.get(key) and key not in FREE_SETTINGS]
+        tensors, facts = found
+        changed = changed_settings(self.config, facts["settings"])
+        changed += [
+            f"the content of {name} is another ({value[:12]}, was {old[:12]})"
+            for name, value in self.task.inputs.items()
+            if (old := facts["inputs"].get(name, "none")) != value
+        ]
         if changed:
             raise ValueError(
-                f"{path} belongs to a run with other settings ({', '.join(changed)}); repeat its "
-                "command to resume it, or choose another --output"
+                f"{self.config.output} holds a run that differs: {'; '.join(changed)}. Repeat its "
+                "command to go on with it, or choose another --output"
             )
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
-        tqdm.write(f"resuming {path} at {self.progress.elapsed_s / 60:.1f} minutes")
-
-
-@dataclass(frozen=True)
-class _Due:
-    """Tells what falls between two moments of a run; the same whether or not it was resumed."""
-
-    last: float
-    now: float
-    end: float
-
-    def __call__(self, every_s: float) -> bool:
-        return self.now // every_s > self.last // every_s or self.now >= self.end
-
-
-def run_command(train: Callable[[Any], Any], config: type[RunConfig]) -> int:
-    """Read a recipe's configuration from the command line and run it.
-
-    Args:
-        train: takes the configuration.
-        config: its class; fields are flags.
-
-    Returns:
-        The exit status, 130 after Ctrl-C.
-    """
-    try:
-        train(tyro.cli(config, description=config.__doc__))
-    except KeyboardInterrupt:
-        print("\nInterrupted; the state was saved. Give the same command again to go on.")
-        return 130
-    return 0
-
-
-def plain(value: Any) -> Any:
-    """Return a configuration as JSON-compatible values."""
-    return json.loads(json.dumps(asdict(value), default=str))
-
-
-def command() -> str:
-    """Return the command line of this process, for model cards."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
-    return " ".join([program, *sys.argv[1:]])
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
-
-
-def _groups(parameters: list[nn.Parameter], config: RunConfig) -> list[dict[str, Any]]:
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _save_atomic(state: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list (true once it is not empty), so that a step is never cut in two."""
-    received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
+        for full, tensor in tensors.items():
+            kind, _, name = full.partition(".")
+            if kind in parts:
+                parts[kind][name] = tensor
+        self.module.load_state_dict(parts["module"])
+        self.best = {name: x.clone() for name, x in parts["best"].items()}
+        load_optimizer(self.optimizer, self.module, parts["optimizer"])
+        self.sums = tensors["sums"].clone().to(self.here.device)
+        self.names, self.counted = facts["names"], facts["counted"]
+        self.progress, self.plan = Progress(**facts["progress"]), Plan(**facts["plan"])
+        self.log_length = facts["log_length"]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from jepa_gym.checkpoint.decoder import encoder_hash, write_decoder
@@ -25,20 +25,25 @@ from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.data.dataset import Dataset
-from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
-from jepa_gym.training.recipes.finish import provenance
+from jepa_gym.training.engine.config import RunConfig, run_recipe
+from jepa_gym.training.engine.distributed import processes
+from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.finish import open_dataset, provenance, report
 from jepa_gym.world_model import WorldModel
 
 RUN_FOLDER = "decode"
 SQUARE_WEIGHT = 4.0
 """An error of 1/8 of the pixels' range weighs as much in the slope of the square as in L1."""
 BACKGROUND_FRAMES = 2000
-HELD_OUT_FRAMES = 128
+EVALUATED_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeConfig(RunConfig):
     """Train a decoder that draws the latents of a world model, which stays as it is."""
+
+    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "checkpoint")
 
     checkpoint: str
     """`default`, the folder of a checkpoint, or what else `WorldModel.from_pretrained` takes."""
@@ -47,13 +52,9 @@ class DecodeConfig(RunConfig):
     `decode/` of the checkpoint's folder and the decoder beside the model, where `JEPALatent-v0`
     finds it."""
     minutes: float = 10.0
-    """Time budget in minutes, evaluations included; the learning rate decays towards its end."""
+    """Chooses the number of steps at the start, from a measured rate and evaluations included."""
     batch_size: int = 8
     """Frames per step; many small steps learn most in a given time."""
-    eval_minutes: float = 2.0
-    """Minutes between evaluations on held-out episodes."""
-    encoder: tyro.conf.Suppress[str] = ""
-    """Hash of the encoder, filled in: no run goes on with another one."""
 
 
 def train(config: DecodeConfig) -> Progress:
@@ -66,43 +67,72 @@ def train(config: DecodeConfig) -> Progress:
         ValueError: the dataset shows other views than the model knows, or `output` is missing and
             the checkpoint is shipped or a single file.
     """
-    torch.set_num_threads(config.threads)
-    model = WorldModel.from_pretrained(config.checkpoint).requires_grad_(False)
-    folder = config.output or model.folder
-    if folder is None or (config.output is None and config.checkpoint in SHIPPED):
-        raise ValueError(
-            f"{config.checkpoint!r} is no folder of yours; say where to write with --output"
+    with processes(config.device, config.threads) as here:
+        model = WorldModel.from_pretrained(config.checkpoint, here.device).requires_grad_(False)
+        folder = config.output or model.folder
+        if folder is None or (config.output is None and config.checkpoint in SHIPPED):
+            raise ValueError(
+                f"{config.checkpoint!r} is no folder of yours; say where to write with --output"
+            )
+        config = replace(config, output=config.output or folder / RUN_FOLDER)
+        dataset = open_dataset(config)
+        _check_views(dataset, model)
+        arrays = dataset.load_arrays("train")
+        sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
+        torch.manual_seed(config.seed)
+        sizes = model.config
+        decoder = FrameDecoder(sizes.grid, sizes.encoder.latent_dim, sizes.encoder.patch_size)
+        mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
+        decoder.set_background(mean / 255)
+
+        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+            frames = batch["frames"]
+            return pixel_losses(decoder(model.encode(frames)[:, 0]), frames[:, 0])
+
+        frames = spread_frames(dataset.load_arrays("validation"), EVALUATED_FRAMES)
+        task = Task(
+            module=decoder,
+            draw=lambda step, rows: {"frames": sampler.batch(step, rows).frames},
+            loss=loss,
+            evaluate=lambda: picture_figures(decoder, model, frames, config.batch_size),
+            score="picture_loss",
+            inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
         )
-    run = config.output or folder / RUN_FOLDER
-    config = replace(config, output=run, encoder=encoder_hash(model))
-    dataset = Dataset.open(config.data, config.skip_corrupt)
-    _check_views(dataset, model)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
-    sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
-    frames = spread_frames(held_out, HELD_OUT_FRAMES)
-    latents = model.encode(frames[:, None])[:, 0]
-    torch.manual_seed(config.seed)
-    settings = model.config
-    decoder = FrameDecoder(settings.grid, settings.encoder.latent_dim, settings.encoder.patch_size)
-    mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
-    decoder.set_background(mean / 255)
+        trainer = Trainer(config, task, here)
+        if config.dry_run:
+            return trainer.dry_run()
+        progress = trainer.run()
+        if here.first:
+            test = spread_frames(dataset.load_arrays("test"), EVALUATED_FRAMES)
+            figures = picture_figures(decoder, model, test, config.batch_size)
+            card = provenance("decode", config, dataset, progress) | {"test": figures}
+            path = write_decoder(folder, decoder, model, card)
+            report(f"wrote {path}", progress, figures)
+        return progress
 
-    def loss(step: int) -> dict[str, Tensor]:
-        batch = sampler.batch(step).frames
-        return pixel_losses(decoder(model.encode(batch)[:, 0]), batch[:, 0])
 
-    def evaluate() -> dict[str, float]:
-        pictures = torch.cat([decoder(part) for part in latents.split(config.batch_size)])
-        losses = pixel_losses(pictures, frames)
-        return {f"held_out_{name}": value.item() for name, value in losses.items()} | {
-            "held_out_psnr_db": -10 * math.log10(losses["square"])
-        }
+@torch.no_grad()
+def picture_figures(
+    decoder: FrameDecoder, model: WorldModel, frames: Tensor, at_once: int
+) -> dict[str, float]:
+    """Measure how well frames are given back.
 
-    trainer = Trainer(config, decoder, loss, evaluate, score="held_out_loss")
-    progress = trainer.run()
-    card = provenance("decode", config, dataset, progress, progress.best_figures)
-    print(f"wrote {write_decoder(folder, decoder, model, card)}")
-    return progress
+    Args:
+        decoder: In evaluation mode.
+        model: Gives the latents.
+        frames: (M, Y, X, 3) uint8.
+        at_once: Frames drawn at a time.
+
+    Returns:
+        `picture_loss`, `picture_absolute`, `picture_square` and `picture_psnr_db`; nothing where
+        there are no frames.
+    """
+    if not len(frames):
+        return {}
+    parts = model.encode(frames[:, None])[:, 0].split(at_once)
+    pictures = torch.cat([decoder(part) for part in parts]).cpu()
+    figures = {f"picture_{name}": x.item() for name, x in pixel_losses(pictures, frames).items()}
+    return figures | {"picture_psnr_db": -10 * math.log10(figures["picture_square"])}
 
 
 def pixel_losses(pictures: Tensor, frames: Tensor) -> dict[str, Tensor]:
@@ -132,6 +162,8 @@ def spread_frames(arrays: ClipArrays, most: int) -> Tensor:
         (M, Y, X, 3) uint8.
     """
     episodes, length = arrays.states.shape[:2]
+    if not episodes:
+        return torch.zeros(0, *arrays.frames.shape[2:], dtype=torch.uint8)
     chosen = np.linspace(0, episodes * length - 1, min(most, episodes * length)).astype(int)
     places = zip(*np.divmod(chosen, length), strict=True)
     return torch.from_numpy(np.concatenate([arrays.clip(e, t, t + 1) for e, t in places]))
@@ -148,7 +180,7 @@ def _check_views(dataset: Dataset, model: WorldModel) -> None:
 
 def main() -> int:
     """Run the command line."""
-    return run_command(train, DecodeConfig)
+    return run_recipe(train, DecodeConfig)
 
 
 if __name__ == "__main__":

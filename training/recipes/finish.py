@@ -1,9 +1,10 @@
-"""What all recipes do before and after training: the model's configuration, its files and card."""
+"""What all recipes do before and after training: data, configuration, files and card of a model."""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,37 @@ import torch
 
 import jepa_gym
 from jepa_gym import poses
-from jepa_gym.checkpoint.start_frames import write_starts
+from jepa_gym.checkpoint.start_frames import StartFrames, write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.training.data.clips import ClipArrays
-from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.data.dataset import SPLITS, Dataset
 from jepa_gym.training.data.starts import start_frames
-from jepa_gym.training.engine.trainer import Progress, RunConfig, command, plain
+from jepa_gym.training.engine.config import RunConfig, command, plain
+from jepa_gym.training.engine.distributed import Processes, first_process_first
+from jepa_gym.training.engine.task import Progress
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
 from jepa_gym.world_model import WorldModel
+
+TEST_PAIRS = 100
+
+
+def open_dataset(config: RunConfig) -> Dataset:
+    """Open a run's dataset, decoded by the first process alone.
+
+    Raises:
+        FileNotFoundError, ValueError: As `Dataset.open` and `Dataset.load_arrays`; or if no
+            episode falls into the training or the validation split.
+    """
+    with first_process_first():
+        dataset = Dataset.open(config.data, config.skip_corrupt)
+        sizes = {split: len(dataset.load_arrays(split).ids) for split in SPLITS}
+    for split in ("train", "validation"):
+        if not sizes[split]:
+            raise ValueError(
+                f"{config.data}: none of the {sum(sizes.values())} episodes falls into the "
+                f"{split} split, which goes by a hash of their names: collect more episodes"
+            )
+    return dataset
 
 
 def model_config(
@@ -31,10 +55,10 @@ def model_config(
     """Derive the configuration of a world model from a dataset.
 
     Args:
-        dataset: gives cameras, picture size and units.
-        arrays: the training split, for the statistics of states.
-        encoder: sizes of the encoder.
-        predictor: sizes of the predictor.
+        dataset: Gives cameras, picture size and units.
+        arrays: The training split, for the statistics of states.
+        encoder: Sizes of the encoder.
+        predictor: Sizes of the predictor.
         frames: T of the training clips.
     """
     index = dataset.index
@@ -56,49 +80,100 @@ def model_config(
     )
 
 
-def save_model(
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What a world model is judged by; made before training, so that nothing fails after it."""
+
+    validation: Landscape
+    """Chooses the best state."""
+    test: Landscape | None
+    """Is only reported; None where there are no test episodes."""
+    starts: StartFrames | None
+    """Where episodes of `JEPALatent-v0` start; None where no hand moves far enough."""
+
+    @classmethod
+    def choose(cls, dataset: Dataset, context: int, here: Processes) -> Judges:
+        """Choose frames of a dataset, and say what it does not have.
+
+        Args:
+            dataset: Where they come from.
+            context: Real frames that the imagination starts from.
+            here: This process.
+
+        Raises:
+            ValueError: If there is too little to choose a state by.
+        """
+        arrays, test, starts = dataset.load_arrays("validation"), None, None
+        validation = Landscape(arrays, context=context)
+        missing = {f"validation, {kind}": why for kind, why in validation.left_out.items()}
+        try:
+            test = Landscape(dataset.load_arrays("test"), TEST_PAIRS, context, seed=1)
+            missing |= {f"test, {kind}": why for kind, why in test.left_out.items()}
+        except ValueError as error:
+            missing["test"] = str(error)
+        try:
+            starts = start_frames(arrays)
+        except ValueError as error:
+            missing["start frames"] = str(error)
+        for what, why in missing.items():
+            here.say(f"left out: {what} ({why})")
+        return cls(validation, test, starts)
+
+
+def finish_model(
     model: WorldModel,
     recipe: str,
     config: RunConfig,
     dataset: Dataset,
-    landscape: Landscape,
+    judges: Judges,
     progress: Progress,
-    figures: dict[str, float],
 ) -> None:
-    """Write the finished model, its card and its held-out start frames to the run's folder.
+    """Write the finished model to the run's folder, then its figures; say what it is worth.
 
     Args:
-        model: the trained model, in evaluation mode.
-        recipe: name of the recipe.
-        config: the run.
-        dataset: what it was trained on.
-        landscape: the held-out pairs.
-        progress: the finished run.
-        figures: validation figures for the card.
+        model: The trained model, in evaluation mode.
+        recipe: Name of the recipe.
+        config: The run.
+        dataset: What it was trained on.
+        judges: What it is judged by.
+        progress: The finished run.
     """
-    threshold = success_threshold(model, landscape)
-    model.config = replace(model.config, success_energy=round(threshold.energy, 4))
-    figures = figures | {f"success {name}": value for name, value in asdict(threshold).items()}
-    model.save_pretrained(config.output, provenance(recipe, config, dataset, progress, figures))
-    write_starts(config.output, start_frames(landscape.arrays))
+    card = provenance(recipe, config, dataset, progress)
+    model.save_pretrained(config.output, card)
+    if judges.starts is not None:
+        write_starts(config.output, judges.starts)
+    figures = judges.test.evaluate(model) if judges.test else {}
+    chosen = judges.validation.arrays
+    reported = judges.test.arrays if judges.test else chosen
+    threshold = success_threshold(model, chosen, reported)
+    if threshold is not None:
+        model.config = replace(model.config, success_energy=round(threshold.energy, 4))
+        figures |= {f"success {name}": value for name, value in asdict(threshold).items()}
+    card["test"] = {name: round(value, 4) for name, value in figures.items()}
+    model.save_pretrained(config.output, card)
+    report(f"wrote {config.output}", progress, figures)
+
+
+def report(wrote: str, progress: Progress, test: Mapping[str, float]) -> None:
+    """Say what a run wrote and how good it is."""
+    print(f"{wrote} (step {progress.best_step} of {progress.step}, chosen on validation episodes)")
+    for split, figures in (("validation", progress.best_figures), ("test", test)):
+        if figures:
+            print(f"  {split}: {', '.join(f'{name} {x:.4g}' for name, x in figures.items())}")
 
 
 def provenance(
-    recipe: str,
-    config: RunConfig,
-    dataset: Dataset,
-    progress: Progress,
-    figures: dict[str, float],
+    recipe: str, config: RunConfig, dataset: Dataset, progress: Progress
 ) -> dict[str, Any]:
     """Return what a card tells about a run: command, seed, data, versions, time and figures.
 
     Args:
-        recipe: name of the recipe.
-        config: the run.
-        dataset: what it was trained on.
-        progress: the finished run.
-        figures: validation figures.
+        recipe: Name of the recipe.
+        config: The run.
+        dataset: What it was trained on.
+        progress: The finished run.
     """
+    figures = {name: round(value, 4) for name, value in progress.best_figures.items()}
     return {
         "recipe": recipe,
         "command": command(),
@@ -110,14 +185,11 @@ def provenance(
             "settings": dataset.index.get("settings"),
             "versions": dataset.index.get("versions"),
         },
-        "training episodes": len(dataset.load_arrays("train").ids),
-        "validation episodes": len(dataset.load_arrays("validation").ids),
+        **{f"{split} episodes": len(dataset.load_arrays(split).ids) for split in SPLITS},
         "optimiser steps": progress.step,
         "chosen step": progress.best_step,
         "wall time, minutes": round(progress.elapsed_s / 60, 1),
-        "validation (episodes never trained on)": {
-            name: round(x, 4) for name, x in figures.items()
-        },
+        "validation (episodes never trained on, which chose the step)": figures,
         "versions": versions(),
     }
 

@@ -21,11 +21,14 @@ from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.normalisation import layer_norm
+from jepa_gym.training.data.clips import Batch as Clips
 from jepa_gym.training.data.clips import ClipSampler
-from jepa_gym.training.data.dataset import Dataset
-from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
-from jepa_gym.training.recipes.finish import model_config, save_model
-from jepa_gym.training.recipes.landscape import Landscape
+from jepa_gym.training.engine.config import RunConfig, run_recipe
+from jepa_gym.training.engine.distributed import processes
+from jepa_gym.training.engine.monitors import Watched
+from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
 from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
 from jepa_gym.world_model import WorldModel
 
@@ -35,6 +38,7 @@ pixels) two cores imagine ten times as fast as they simulate. The encoder, which
 may be wide."""
 PREDICTOR = PredictorConfig(embed_dim=160, depth=3, num_heads=4)
 """No narrower than the latents, else it cannot give all of their channels."""
+WATCHED_CLIPS = 32
 HEAD_SCALE = 1 / 16
 """The state head sums thousands of inputs: at the trunk's learning rate it would never settle."""
 
@@ -84,6 +88,7 @@ class JointModel(nn.Module):
         """
         super().__init__()
         self.world_model = world_model
+        world_model.predictor.extrinsics_encoder.requires_grad_(False)  # nothing goes through it
         tokens, width = world_model.config.num_tokens, world_model.config.encoder.latent_dim
         self.state_head = nn.Linear(tokens * width, 7)
         self.squeeze = nn.Linear(width, head_width)
@@ -167,41 +172,59 @@ def calibrate(world_model: WorldModel, sampler: ClipSampler, batches: int = 16) 
     world_model.eval()
 
 
+def watch(model: WorldModel, clips: Clips) -> Watched:
+    """Encode clips and predict their frames, for the collapse monitors."""
+    latents = model.encode(clips.frames)
+    actions, states = (x.to(latents.device) for x in (clips.actions, clips.states))
+    predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
+    return Watched(latents.flatten(0, 1), latents[:, 1:], predicted)
+
+
 def train(config: JointConfig) -> Progress:
     """Run the recipe and save the best model in `config.output`.
 
     Returns:
         The finished progress.
     """
-    torch.set_num_threads(config.threads)
-    dataset = Dataset.open(config.data, config.skip_corrupt)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
-    sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
-    torch.manual_seed(config.seed)
-    settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
-    model = JointModel(WorldModel(settings))
-    landscape = Landscape(held_out, context=settings.context_frames)
+    with processes(config.device, config.threads) as here:
+        dataset = open_dataset(config)
+        arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
+        sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
+        torch.manual_seed(config.seed)
+        settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
+        model = JointModel(WorldModel(settings))
+        judges = Judges.choose(dataset, settings.context_frames, here)
+        watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
 
-    def loss(step: int) -> dict[str, Tensor]:
-        batch = sampler.batch(step)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        return joint_losses(model, batch.frames, batch.states, batch.actions, config, generator)
+        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            return joint_losses(model, **batch, config=config, generator=generator)
 
-    def evaluate() -> dict[str, float]:
-        calibrate(model.world_model, sampler)
-        return landscape.evaluate(model.world_model)
+        def evaluate() -> dict[str, float]:
+            calibrate(model.world_model, sampler)
+            return judges.validation.evaluate(model.world_model)
 
-    trainer = Trainer(config, model, loss, evaluate, score="landscape_error")
-    progress = trainer.run()
-    thorough = Landscape(held_out, pairs=100, context=settings.context_frames, seed=1)
-    figures = thorough.evaluate(model.world_model)
-    save_model(model.world_model, "joint", config, dataset, thorough, progress, figures)
-    return progress
+        task = Task(
+            module=model,
+            draw=lambda step, rows: vars(sampler.batch(step, rows)),
+            loss=loss,
+            evaluate=evaluate,
+            score="landscape_error",
+            inputs={"data": dataset.hash},
+            watch=lambda: watch(model.world_model, watched),
+        )
+        trainer = Trainer(config, task, here)
+        if config.dry_run:
+            return trainer.dry_run()
+        progress = trainer.run()
+        if here.first:
+            finish_model(model.world_model, "joint", config, dataset, judges, progress)
+        return progress
 
 
 def main() -> int:
     """Run the command line."""
-    return run_command(train, JointConfig)
+    return run_recipe(train, JointConfig)
 
 
 if __name__ == "__main__":

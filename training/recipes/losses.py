@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from jepa_gym.training.engine.distributed import mean_over_processes, process_count
 from jepa_gym.world_model import WorldModel
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -26,27 +27,30 @@ def sigreg(latents: Tensor, num_projections: int, generator: torch.Generator) ->
     Args:
         latents: (n, D), or (n, N, D) with every location n on its own.
         num_projections: random unit directions, shared by the locations.
-        generator: on the device of `latents`.
+        generator: On the CPU, so that every device draws alike.
 
     Returns:
-        The mean statistic over directions and locations; about 1 for n draws from N(0, I).
+        The mean statistic over directions and locations, in float32 under autocast, too; about 1
+        for n draws from N(0, I). With several processes, n counts the vectors of all of them, whose
+        generators must be alike.
 
     Reference: LeJEPA (arXiv 2511.08544), section 4: sketched isotropic Gaussian regularisation.
     """
-    directions = torch.randn(
-        latents.shape[-1], num_projections, generator=generator, device=latents.device
-    )
-    projected = latents.float() @ (directions / directions.norm(dim=0))  # (n, ..., P)
+    directions = torch.randn(latents.shape[-1], num_projections, generator=generator)
+    directions = (directions / directions.norm(dim=0)).to(latents.device)
     # The integrand is even, so half the line with doubled weights is enough.
     knots = torch.linspace(0.0, SIGREG_LIMIT, SIGREG_KNOTS, device=latents.device)
     gaussian = torch.exp(-knots.square() / 2)
     weights = torch.full_like(knots, 2 * SIGREG_LIMIT / (SIGREG_KNOTS - 1)) * gaussian
     weights[0] /= 2
     weights[-1] /= 2
-    angles = projected[..., None] * knots  # (n, ..., P, knots)
-    real, imaginary = angles.cos().mean(0), angles.sin().mean(0)
-    error = (real - gaussian).square() + imaginary.square()
-    return len(latents) * (error @ weights).mean()
+    with torch.autocast(latents.device.type, enabled=False):
+        projected = latents.float() @ directions  # (n, ..., P)
+        angles = projected[..., None] * knots  # (n, ..., P, knots)
+        parts = torch.stack([angles.cos().mean(0), angles.sin().mean(0)])
+        real, imaginary = mean_over_processes(parts)
+        error = (real - gaussian).square() + imaginary.square()
+        return len(latents) * process_count() * (error @ weights).mean()
 
 
 def teacher_forcing_and_rollout(

@@ -13,9 +13,11 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 3.
 from __future__ import annotations
 
 import hashlib
-import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,12 +26,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.files import atomic_write
 from jepa_gym.models import hugging_face
+from jepa_gym.training.data.cache import allocate
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
-from jepa_gym.training.data.dataset import Dataset
-from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
-from jepa_gym.training.recipes.finish import model_config, save_model
-from jepa_gym.training.recipes.landscape import Landscape
+from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
+from jepa_gym.training.engine.distributed import first_process_first, processes
+from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
+from jepa_gym.training.recipes.joint import WATCHED_CLIPS, watch
 from jepa_gym.training.recipes.losses import teacher_forcing_and_rollout
 from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, load_encoder
 from jepa_gym.world_model import WorldModel
@@ -38,6 +44,8 @@ from jepa_gym.world_model import WorldModel
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosttrainConfig(RunConfig):
     """Train an action-conditioned predictor on the latents of a frozen encoder."""
+
+    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "encoder")
 
     encoder: str
     """Output folder of `pretrain`, or `hf:NAME_OR_FOLDER` (V-JEPA 2, DINOv2 or DINOv3)."""
@@ -49,51 +57,75 @@ class PosttrainConfig(RunConfig):
     """Sizes of the predictor."""
 
 
+PRESETS: dict[str, Preset] = {
+    "published": {
+        "steps": 94_500,
+        "batch_size": 256,
+        "frames": 8,
+        "learning_rate": 4.25e-4,
+        "schedule": {"warmup": 1 / 21, "decay": 1 / 21, "start": 7.5e-5, "final": 0.0},
+        "weight_decay": 0.04,
+        "gradient_clip": None,
+        "predictor": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    }
+}
+"""V-JEPA 2-AC: 4,500 steps up, 85,500 constant, 4,500 down; fractions, so --steps scales them."""
+
+
 def train(config: PosttrainConfig) -> Progress:
     """Run the recipe and save the best model in `config.output`.
 
     Returns:
         The finished progress.
     """
-    torch.set_num_threads(config.threads)
-    dataset = Dataset.open(config.data, config.skip_corrupt)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
-    from_hub = hugging_face.is_source(config.encoder)
-    encoder = (
-        hugging_face.encoder_config(config.encoder)
-        if from_hub
-        else encoder_config(Path(config.encoder))
-    )
-    torch.manual_seed(config.seed)
-    model = WorldModel(model_config(dataset, arrays, encoder, config.predictor, config.frames))
-    if not from_hub:
-        load_encoder(Path(config.encoder), model)
-    model.encoder.requires_grad_(False)
-    latents = cache_latents(model.eval(), arrays, _cache_path(config, encoder, dataset))
-    sampler = ClipSampler(
-        replace(arrays, frames=latents), config.frames, config.batch_size, config.seed
-    )
-    landscape = Landscape(held_out, context=model.config.context_frames)
-
-    def loss(step: int) -> dict[str, Tensor]:
-        batch = sampler.batch(step)
-        forced, rollout = teacher_forcing_and_rollout(
-            model, batch.frames.float(), batch.actions, batch.states, F.l1_loss
+    with processes(config.device, config.threads) as here:
+        dataset = open_dataset(config)
+        arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
+        encoder, weights = _encoder(config.encoder)
+        torch.manual_seed(config.seed)
+        settings = model_config(dataset, arrays, encoder, config.predictor, config.frames)
+        model = WorldModel(settings)
+        if encoder.kind != "hf":
+            load_encoder(Path(config.encoder), model)
+        model.encoder.requires_grad_(False)
+        model.predictor.extrinsics_encoder.requires_grad_(False)  # nothing goes through it
+        judges = Judges.choose(dataset, settings.context_frames, here)
+        cache = f"latents-{dataset.hash[:16]}-{weights[:16]}.npy"
+        with first_process_first():
+            latents = cache_latents(
+                model.to(here.device).eval(), arrays, dataset.folder / "cache" / cache
+            )
+        sampler = ClipSampler(
+            replace(arrays, frames=latents), config.frames, config.batch_size, config.seed
         )
-        return {
-            "loss": forced + rollout,
-            "teacher_forcing": forced.detach(),
-            "rollout": rollout.detach(),
-        }
+        watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
 
-    trainer = Trainer(
-        config, model, loss, lambda: landscape.evaluate(model), score="landscape_error"
-    )
-    progress = trainer.run()
-    thorough = Landscape(held_out, pairs=100, context=model.config.context_frames, seed=1)
-    figures = thorough.evaluate(model)
-    save_model(model, "masked + post-training", config, dataset, thorough, progress, figures)
-    return progress
+        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+            forced, rollout = teacher_forcing_and_rollout(
+                model, batch["frames"].float(), batch["actions"], batch["states"], F.l1_loss
+            )
+            return {
+                "loss": forced + rollout,
+                "teacher_forcing": forced.detach(),
+                "rollout": rollout.detach(),
+            }
+
+        task = Task(
+            module=model,
+            draw=lambda step, rows: vars(sampler.batch(step, rows)),
+            loss=loss,
+            evaluate=lambda: judges.validation.evaluate(model),
+            score="landscape_error",
+            inputs={"data": dataset.hash, "encoder": weights},
+            watch=lambda: watch(model, watched),
+        )
+        trainer = Trainer(config, task, here)
+        if config.dry_run:
+            return trainer.dry_run()
+        progress = trainer.run()
+        if here.first:
+            finish_model(model, "masked + post-training", config, dataset, judges, progress)
+        return progress
 
 
 def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarray:
@@ -107,31 +139,37 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
     Returns:
         (E_all, T, N, D) float16, memory-mapped.
     """
-    if not path.is_file():
-        episodes, length = arrays.frames.shape[:2]
-        shape = (episodes, length, model.config.num_tokens, model.config.encoder.latent_dim)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            latents = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-            for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
-                latents[episode] = model.encode(arrays.frames[episode : episode + 1])[0].numpy()
-            latents.flush()
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
+    episodes, length = arrays.frames.shape[:2]
+    shape = (episodes, length, model.config.num_tokens, model.config.encoder.latent_dim)
+    for _ in range(2):
+        if not path.is_file():
+            with atomic_write(path) as temporary:
+                latents = allocate(temporary, shape, np.float16)
+                for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
+                    frames = arrays.frames[episode : episode + 1]
+                    latents[episode] = model.encode(frames)[0].cpu().numpy()
+                latents.flush()
+        with suppress(ValueError, EOFError):
+            latents = np.load(path, mmap_mode="r")
+            if latents.shape == shape and latents.dtype == np.float16:
+                return latents
+        print(f"{path} is damaged; encoding again", file=sys.stderr)
+        path.unlink()
+    raise OSError(f"{path} was damaged as soon as it was written: check the disk")
 
 
-def _cache_path(config: PosttrainConfig, encoder: EncoderConfig, dataset: Dataset) -> Path:
-    weights = encoder.digest
-    if encoder.kind != "hf":
-        weights = hashlib.sha256((Path(config.encoder) / ENCODER_NAME).read_bytes()).hexdigest()
-    return dataset.folder / "cache" / f"latents-{dataset.hash[:16]}-{weights[:16]}.npy"
+def _encoder(source: str) -> tuple[EncoderConfig, str]:
+    """Return the sizes of an encoder and the hash of its weights."""
+    if hugging_face.is_source(source):
+        encoder = hugging_face.encoder_config(source)
+        return encoder, encoder.digest
+    encoder = encoder_config(Path(source))
+    return encoder, hashlib.sha256((Path(source) / ENCODER_NAME).read_bytes()).hexdigest()
 
 
 def main() -> int:
     """Run the command line."""
-    return run_command(train, PosttrainConfig)
+    return run_recipe(train, PosttrainConfig, PRESETS)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +29,17 @@ from torch import Tensor, nn
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import check_tensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
+from jepa_gym.files import atomic_write
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
-from jepa_gym.training.data.dataset import Dataset
-from jepa_gym.training.engine.trainer import Progress, RunConfig, Trainer, run_command
-from jepa_gym.training.recipes.finish import model_config, provenance
+from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
+from jepa_gym.training.engine.distributed import processes
+from jepa_gym.training.engine.monitors import Watched
+from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.finish import model_config, open_dataset, provenance, report
+from jepa_gym.training.recipes.joint import WATCHED_CLIPS
 from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
 from jepa_gym.world_model import WorldModel
 
@@ -73,6 +79,25 @@ class PretrainConfig(RunConfig):
             raise ValueError(f"`frames` must be a positive multiple of 2, got {self.frames}")
 
 
+PRESETS: dict[str, Preset] = {
+    "published": {
+        "steps": 252_000,
+        "batch_size": 3072,
+        "frames": 16,
+        "learning_rate": 5.25e-4,
+        "schedule": {"warmup": 1 / 21, "decay": 1 / 21, "start": 1e-4, "final": 1e-6},
+        "weight_decay": 0.04,
+        "gradient_clip": None,
+        "momentum": 0.99925,
+        "checkpoint_activations": True,
+        "encoder": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "latent_dim": 1024},
+        "predictor": {"embed_dim": 384, "depth": 12, "num_heads": 12},
+    }
+}
+"""V-JEPA 2, ViT-L: 12,000 steps up, 228,000 constant, 12,000 down, here without longer clips at the
+end; fractions, so that --steps scales it."""
+
+
 class MaskedModel(nn.Module):
     """Encoder, its moving average and the masked predictor."""
 
@@ -85,7 +110,9 @@ class MaskedModel(nn.Module):
             frames: T of a clip.
         """
         super().__init__()
-        self.encoder: VideoTransformer = world_model.encoder
+        if not isinstance(world_model.encoder, VideoTransformer):
+            raise TypeError("masked pre-training needs an encoder of kind `vit`")
+        self.encoder = world_model.encoder
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         config = world_model.config
         self.predictor = MaskedPredictor(
@@ -100,23 +127,49 @@ class MaskedModel(nn.Module):
         self.grid = (frames // self.encoder.tubelet_size, *config.grid)
         self.normaliser = world_model.normaliser
 
-    def loss(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute the masked prediction loss, the mean over both kinds of mask.
+    def draw_masks(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw what is seen and hidden of each clip, for every kind of mask.
+
+        Args:
+            batch: B.
+            generator: On the CPU.
+
+        Returns:
+            `seen_k` (B, K) and `hidden_k` (B, M), indices into the grid of tokens.
+        """
+        masks = {}
+        for kind, config in enumerate(PUBLISHED):
+            pair = sample_masks(self.grid, batch, config, generator)
+            masks[f"seen_{kind}"], masks[f"hidden_{kind}"] = pair
+        return masks
+
+    def predictions(
+        self, frames: Tensor, masks: Mapping[str, Tensor]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Encode clips and predict their hidden parts.
 
         Args:
             frames: (B, T, Y, X, 3) uint8.
-            generator: draws the masks.
+            masks: From `draw_masks`.
+
+        Returns:
+            The average's layer-normed features of the whole clips (B, tokens, D), and for every
+            kind of mask predictions and targets, both (B, M, D) float32.
         """
         video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
         with torch.no_grad():
             whole = layer_norm(self.target_encoder(video).float())
-        losses = []
-        for config in PUBLISHED:
-            seen, hidden = sample_masks(self.grid, len(frames), config, generator)
+        pairs = []
+        for kind in range(len(PUBLISHED)):
+            seen, hidden = masks[f"seen_{kind}"], masks[f"hidden_{kind}"]
             predicted = self.predictor(self.encoder(video, seen), seen, hidden)
-            target = torch.take_along_dim(whole, hidden[..., None], dim=1)
-            losses.append(F.l1_loss(predicted.float(), target))
-        return torch.stack(losses).mean()
+            pairs.append((predicted.float(), torch.take_along_dim(whole, hidden[..., None], dim=1)))
+        return whole, pairs
+
+    def loss(self, frames: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """Return the masked prediction loss, the mean over the kinds of mask."""
+        _, pairs = self.predictions(frames, masks)
+        return torch.stack([F.l1_loss(predicted, target) for predicted, target in pairs]).mean()
 
     @torch.no_grad()
     def update_target_encoder(self, momentum: float) -> None:
@@ -134,40 +187,65 @@ def train(config: PretrainConfig) -> Progress:
         The finished progress; states are chosen by how well a linear probe on frozen features
         finds the hand on held-out episodes.
     """
-    torch.set_num_threads(config.threads)
-    dataset = Dataset.open(config.data, config.skip_corrupt)
-    arrays, held_out = dataset.load_arrays("train"), dataset.load_arrays("validation")
-    sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
-    torch.manual_seed(config.seed)
-    settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)
-    world_model = WorldModel(settings)
-    model = MaskedModel(world_model, config.predictor, config.frames)
+    with processes(config.device, config.threads) as here:
+        dataset = open_dataset(config)
+        arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
+        sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
+        torch.manual_seed(config.seed)
+        settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)
+        world_model = WorldModel(settings).to(here.device)
+        model = MaskedModel(world_model, config.predictor, config.frames)
+        watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0).frames
+        watched_masks = model.draw_masks(WATCHED_CLIPS, torch.Generator().manual_seed(config.seed))
 
-    def loss(step: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        return {"loss": model.loss(sampler.batch(step).frames, generator)}
+        def draw(step: int, rows: slice) -> Batch:
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            masks = model.draw_masks(config.batch_size, generator)  # trimmed over the whole batch
+            frames = {"frames": sampler.batch(step, rows).frames}
+            return frames | {name: mask[rows] for name, mask in masks.items()}
 
-    def evaluate() -> dict[str, float]:
-        world_model.encoder = model.target_encoder
-        figures = {"probe_cm": probe_hand(world_model, arrays, held_out)}
-        world_model.encoder = model.encoder
-        return figures
+        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+            masks = {name: x for name, x in batch.items() if name != "frames"}
+            return {"loss": model.loss(batch["frames"], masks)}
 
-    trainer = Trainer(
-        config,
-        model,
-        loss,
-        evaluate,
-        "probe_cm",
-        lambda: model.update_target_encoder(config.momentum),
-    )
-    progress = trainer.run()
-    facts = provenance("masked pre-training", config, dataset, progress, progress.best_figures)
-    metadata = {"config": json.dumps(settings.to_dict()), "card": json.dumps(facts)}
-    temporary = config.output / f".{ENCODER_NAME}.tmp"
-    save_file(model.target_encoder.state_dict(), temporary, metadata)
-    temporary.replace(config.output / ENCODER_NAME)
-    return progress
+        def probe(measured: ClipArrays) -> dict[str, float]:
+            world_model.encoder = model.target_encoder
+            figures = {"probe_cm": probe_hand(world_model, arrays, measured)}
+            world_model.encoder = model.encoder
+            return figures
+
+        def watch() -> Watched:
+            masks = {name: x.to(here.device) for name, x in watched_masks.items()}
+            whole, pairs = model.predictions(watched.to(here.device), masks)
+            return Watched(whole, pairs[0][1], pairs[0][0])
+
+        task = Task(
+            module=model,
+            draw=draw,
+            loss=loss,
+            evaluate=lambda: probe(validation),
+            score="probe_cm",
+            inputs={"data": dataset.hash},
+            after_step=lambda: model.update_target_encoder(config.momentum),
+            watch=watch,
+        )
+        trainer = Trainer(config, task, here)
+        if config.dry_run:
+            return trainer.dry_run()
+        progress = trainer.run()
+        if here.first:
+            test = dataset.load_arrays("test")
+            figures = probe(test) if len(test.ids) else {}
+            facts = provenance("masked pre-training", config, dataset, progress)
+            metadata = {
+                "config": json.dumps(settings.to_dict()),
+                "card": json.dumps(facts | {"test": figures}),
+            }
+            average = {name: x.cpu() for name, x in model.target_encoder.state_dict().items()}
+            with atomic_write(config.output / ENCODER_NAME) as path:
+                save_file(average, path, metadata)
+            report(f"wrote {config.output / ENCODER_NAME}", progress, figures)
+        return progress
 
 
 def load_encoder(folder: Path, world_model: WorldModel) -> None:
@@ -234,7 +312,7 @@ def _probe_data(model: WorldModel, arrays: ClipArrays, count: int) -> tuple[Tens
     episodes = rng.integers(len(arrays.rows), size=count)
     times = rng.integers(arrays.states.shape[1], size=count)
     clips = np.stack([arrays.clip(e, t, t + 1) for e, t in zip(episodes, times, strict=True)])
-    features = model.encode(clips).flatten(1)
+    features = model.encode(clips).flatten(1).cpu()
     return features, torch.from_numpy(arrays.states[episodes, times, :3])
 
 
@@ -249,7 +327,7 @@ def _encoder_file(folder: Path) -> Path:
 
 def main() -> int:
     """Run the command line."""
-    return run_command(train, PretrainConfig)
+    return run_recipe(train, PretrainConfig, PRESETS)
 
 
 if __name__ == "__main__":

@@ -1,121 +1,232 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jepa_gym.training.engine.trainer import RunConfig, Trainer
+from jepa_gym.commands import Terminated
+from jepa_gym.training.engine import checkpoint
+from jepa_gym.training.engine.config import SETTINGS_NAME
+from jepa_gym.training.engine.monitors import CollapseError, Watched
+from jepa_gym.training.engine.plan import PLAN_NAME
 
-from ..conftest import read_log
-
-
-class Clock:
-    """Advances by one second per look."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 1
-        return self.now
+from ..conftest import ended, forked, read_log
+from .toy import config, make
 
 
-def make(config: RunConfig, interrupt_at: int | None = None) -> tuple[nn.Module, Trainer]:
-    torch.manual_seed(config.seed)
-    module = nn.Linear(4, 1)
+def assert_equal_runs(one, other) -> None:
+    ours, theirs = (
+        load_file(sorted((run.output / "checkpoints").glob("step-*"))[-1]) for run in (one, other)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    logs = [(run.output / "log.jsonl").read_bytes() for run in (one, other)]
+    assert logs[0] == logs[1]
 
-    def loss(step: int) -> dict[str, torch.Tensor]:
-        if step == interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
-        return {"loss": (module(x) - x.sum(1, keepdim=True)).square().mean()}
+
+def losses(run) -> list[float]:
+    return [line["loss"] for line in read_log(run.output) if "loss" in line]
+
+
+def test_learns_logs_and_decays(tmp_path):
+    run = config(tmp_path)
+    progress = make(run).run()
+    log = read_log(run.output)
+    assert [line["step"] for line in log if "loss" in line] == list(range(1, 61))
+    assert sum(losses(run)[-5:]) < 0.2 * sum(losses(run)[:5])
+    assert {"absolute", "gradient_norm", "learning_rate"} <= log[0].keys()
+    scores = {line["step"]: line["score"] for line in log if "score" in line}
+    assert list(scores) == [25, 50, 60]
+    assert progress.best_score == min(scores.values()) == scores[progress.best_step]
+    assert log[-2]["learning_rate"] < 0.1 * run.learning_rate
+    assert json.loads((run.output / PLAN_NAME).read_text())["steps"] == 60
+    settings = json.loads((run.output / SETTINGS_NAME).read_text())
+    assert settings["learning_rate"] == 0.05 and settings["schedule"]["decay"] == 0.4
+
+
+def test_tensorboard_shows_the_log_and_the_throughput(tmp_path):
+    make(config(tmp_path)).run()
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = set(board.Tags()["scalars"])
+    assert {"loss", "gradient_norm", "learning_rate", "steps_per_s", "score"} <= shown
+    assert [event.step for event in board.Scalars("loss")] == list(range(1, 61))
+
+
+def test_a_line_is_the_mean_of_its_interval(tmp_path):
+    every, fourth = config(tmp_path), config(tmp_path, output=tmp_path / "fourth", log_every=4)
+    make(every).run()
+    make(fourth).run()
+    means = torch.tensor(losses(every)).view(15, 4).mean(1)
+    torch.testing.assert_close(torch.tensor(losses(fourth)), means, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("log_every", [1, 7])
+def test_killed_runs_end_like_an_uninterrupted_one(tmp_path, log_every):
+    whole = config(tmp_path, log_every=log_every)
+    make(whole).run()
+    killed = config(tmp_path, output=tmp_path / "killed", log_every=log_every)
+    for number in (0, 3, 10, 11, 24, 25, 37, 50, 59):
+
+        def kill(step: int, number: int = number) -> None:
+            if step == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        assert ended(forked(lambda kill=kill: make(killed, kill).run())) == -signal.SIGKILL
+    make(killed).run()
+    assert_equal_runs(whole, killed)
+
+
+def test_killed_while_it_saves(tmp_path, monkeypatch):
+    whole, killed = config(tmp_path), config(tmp_path, output=tmp_path / "killed")
+    make(whole).run()
+    save_file = checkpoint.save_file
+
+    def killed_at_30(tensors, path, metadata):
+        if json.loads(metadata["facts"])["progress"]["step"] == 30:
+            path.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        save_file(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", killed_at_30)
+        assert ended(forked(lambda: make(killed).run())) == -signal.SIGKILL
+    folder = killed.output / "checkpoints"
+    assert any(path.read_bytes() == b"half" for path in folder.iterdir())
+    make(killed).run()
+    assert_equal_runs(whole, killed)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"step-0000000{step}.safetensors" for step in (50, 60)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_signals_save_and_stop(tmp_path, number, error):
+    whole, stopped = config(tmp_path), config(tmp_path, output=tmp_path / "stopped")
+    make(whole).run()
+
+    def stop(step: int) -> None:
+        if step == 33:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        make(stopped, stop).run()
+    assert type(raised.value) is error
+    again = make(stopped)
+    assert again.progress.step == 34, "the step in flight is finished"
+    again.run()
+    assert_equal_runs(whole, stopped)
+
+
+def test_a_finished_run_says_so_and_goes_on_with_more_steps(tmp_path, capsys):
+    run = config(tmp_path)
+    first = make(run).run()
+    log = (run.output / "log.jsonl").read_bytes()
+    assert make(run).run() == first
+    assert "is finished: 60 of 60 steps" in capsys.readouterr().out
+    assert (run.output / "log.jsonl").read_bytes() == log
+    assert make(replace(run, steps=80)).run().step == 80
+    assert read_log(run.output)[-1]["step"] == 80
+    assert (run.output / "log.jsonl").read_bytes().startswith(log)
+
+
+def test_the_best_state_is_what_remains(tmp_path):
+    run = config(tmp_path)
+    scores, weights = iter([3.0, 1.0, 2.0]), []
 
     def evaluate() -> dict[str, float]:
-        return {"score": (module.weight - 1).abs().mean().item()}
+        weights.append(trainer.module.skip.weight.detach().clone())
+        return {"score": next(scores)}
 
-    return module, Trainer(config, module, loss, evaluate, "score", clock=Clock())
-
-
-@pytest.fixture
-def config(tmp_path) -> RunConfig:
-    return RunConfig(
-        data=Path("data"),
-        output=tmp_path / "run",
-        minutes=2.0,
-        learning_rate=0.05,
-        eval_minutes=0.5,
-        bf16=False,
-        threads=1,
-    )
+    trainer = make(run, evaluate=evaluate)
+    assert trainer.run().best_step == 50
+    assert torch.equal(trainer.module.skip.weight, weights[1])
+    resumed = make(run)
+    resumed.run()
+    assert torch.equal(resumed.module.skip.weight, weights[1])
 
 
-def test_learns_logs_and_decays(config):
-    module, trainer = make(config)
-    progress = trainer.run()
-    assert progress.step == 120
-    torch.testing.assert_close(module.weight, torch.ones(1, 4), atol=0.05, rtol=0)
-    log = read_log(config.output)
-    losses = [line["loss"] for line in log if "loss" in line]
-    assert losses[-1] < 0.1 * losses[0]
-    scores = [line["score"] for line in log if "score" in line]
-    assert len(scores) == 4 and progress.best_figures["score"] == pytest.approx(
-        min(scores), abs=1e-5
-    )
-    assert log[-1]["learning_rate"] < 0.1 * config.learning_rate
+def test_refuses_other_settings_and_other_data(tmp_path):
+    run = config(tmp_path)
+    make(run).run()
+    make(replace(run, threads=2, save_every=5, data=tmp_path / "elsewhere" / ".." / "data"))
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.05, is 0\.1"):
+        make(replace(run, learning_rate=0.1))
+    with pytest.raises(ValueError, match=r"schedule was .*decay"):
+        make(replace(run, schedule=replace(run.schedule, decay=0.1)))
+    with pytest.raises(ValueError, match="content of data is another"):
+        make(run, inputs={"data": "b" * 64})
 
 
-def test_interrupted_run_ends_like_an_uninterrupted_one(config, tmp_path):
-    module, trainer = make(config)
+def test_minutes_choose_the_steps_once(tmp_path):
+    run = config(tmp_path, steps=None, minutes=0.01)
+    steps = make(run).run().step
+    plan = json.loads((run.output / PLAN_NAME).read_text())
+    assert plan["steps"] == steps > 10 and plan["step_s"] > 0
+    assert make(run).run().step == steps
+    assert make(replace(run, minutes=0.02)).run().step == pytest.approx(2 * steps, rel=0.1)
+
+
+def test_measuring_leaves_no_trace(tmp_path, capsys):
+    plain, measured = config(tmp_path), config(tmp_path, output=tmp_path / "measured")
+    make(plain).run()
+    trainer = make(measured)
+    trainer.dry_run()
+    assert not measured.output.exists()
+    text = capsys.readouterr().out
+    for part in ("x 8x4 float32", "parameters", "MiB", "60: 2 warming up", "s a step", "done"):
+        assert part in text
     trainer.run()
-    other = replace(config, output=tmp_path / "other")
-    _, interrupted = make(other, interrupt_at=41)
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
-    resumed_module, resumed = make(other)
-    assert resumed.progress.step == 42  # the step in flight was finished
-    assert resumed.run().step == 120
-    assert torch.equal(module.weight, resumed_module.weight)
-    states = [torch.load(c.output / "trainer.pt", weights_only=True) for c in (config, other)]
-    assert torch.equal(states[0]["module"]["weight"], states[1]["module"]["weight"])
-    assert states[0]["progress"] == states[1]["progress"]
+    assert_equal_runs(plain, measured)
 
 
-def test_a_finished_run_is_not_repeated(config):
-    make(config)[1].run()
-    module, again = make(config)
-    nn.init.zeros_(module.weight)
-    assert again.run().step == 120
-    torch.testing.assert_close(module.weight, torch.ones(1, 4), atol=0.05, rtol=0)
+def test_accumulation_takes_the_same_steps(tmp_path):
+    runs = [config(tmp_path, output=tmp_path / str(n), accumulate=n) for n in (1, 4)]
+    for run in runs:
+        make(run, noise=0).run()
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
+    with pytest.raises(ValueError, match="multiple of processes"):
+        make(config(tmp_path, output=tmp_path / "other", accumulate=3))
 
 
-def test_refuses_the_state_of_another_run(config):
-    make(config)[1].run()
-    make(replace(config, threads=2, save_minutes=1.0))
-    with pytest.raises(ValueError, match="learning_rate"):
-        make(replace(config, learning_rate=0.1))
+def test_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_good_state(tmp_path):
+    run = config(tmp_path, log_every=100)
 
+    def spoil(step: int) -> None:
+        if step == 14:
+            with torch.no_grad():
+                trainer.module.skip.bias.fill_(float("nan"))
 
-def test_stops_at_a_loss_that_is_not_finite(config):
-    module, trainer = make(config)
-    with torch.no_grad():
-        module.bias.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0"):
+    trainer = make(run, spoil)
+    with pytest.raises(FloatingPointError, match="before step 20"):
         trainer.run()
+    assert make(run).progress.step == 10
 
 
-def test_biases_and_norms_do_not_decay(config):
-    _, trainer = make(config)
-    decays = {group["weight_decay"]: group["params"] for group in trainer.optimizer.param_groups}
-    assert [p.ndim for p in decays[0.0]] == [1]
-    assert [p.ndim for p in decays[config.weight_decay]] == [2]
+def test_a_collapsed_representation_stops_the_run(tmp_path):
+    flat = Watched(torch.ones(8, 3, 4), torch.ones(8, 3, 4), torch.ones(8, 3, 4))
+    with pytest.raises(CollapseError, match="step 25: the representation has collapsed"):
+        make(config(tmp_path), watch=lambda: flat).run()
+    assert read_log(tmp_path / "run")[-1]["dead_channels"] == 1
 
 
-@pytest.mark.parametrize("field", ["minutes", "batch_size", "eval_minutes", "threads"])
-def test_config_ranges(field):
-    with pytest.raises(ValueError, match=field):
-        RunConfig(data=Path("d"), output=Path("o"), **{field: 0})
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    run, statuses = config(tmp_path), []
+
+    def second() -> None:
+        with pytest.raises(ValueError, match="by another process"):
+            make(run).run()
+
+    def meet(step: int) -> None:
+        if step == 5:
+            statuses.append(ended(forked(second)))
+
+    make(run, meet).run()
+    assert statuses == [0]

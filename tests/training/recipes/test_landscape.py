@@ -84,14 +84,40 @@ def test_pairs_follow_the_seed_and_leave_room_for_the_context(arrays):
     assert min(distances) > 0.1 and max(distances) < 0.2
 
 
+def test_adapts_to_what_the_data_has(arrays):
+    everything = Landscape(arrays, pairs=10_000)
+    assert not everything.left_out
+    assert len(everything.near) == EPISODES * (STEPS - 2)
+    resting = arrays.states.copy()
+    resting[..., 6] = 0
+    slow = replace(arrays, states=0.01 * resting, actions=0.01 * arrays.actions)
+    landscape = Landscape(slow)
+    assert landscape.left_out.keys() == {"gripper", "far"}
+    figures = landscape.evaluate(ExactModel(torch.from_numpy(slow.states)))
+    assert figures["landscape_error"] < 0.02
+    assert not {"gripper_error", "far_closer"} & figures.keys()
+
+
 def test_too_little_data(arrays):
+    one = replace(arrays, rows=arrays.rows[:1], ids=("0",), states=arrays.states[:1, :4])
     with pytest.raises(ValueError, match="collect more"):
-        Landscape(arrays, pairs=10_000)
+        Landscape(replace(one, actions=arrays.actions[:1, :3]))
+
+
+def part(arrays: ClipArrays, first: int) -> ClipArrays:
+    """Every second episode."""
+    return replace(
+        arrays,
+        rows=arrays.rows[first::2],
+        ids=arrays.ids[first::2],
+        states=arrays.states[first::2],
+        actions=arrays.actions[first::2],
+    )
 
 
 def test_success_energy_separates_frames_at_the_goal_from_others(arrays):
     seen = torch.from_numpy(arrays.states[..., [0, 1, 2, 6]])
-    threshold = success_threshold(ExactModel(seen), Landscape(arrays))
+    threshold = success_threshold(ExactModel(seen), part(arrays, 0), part(arrays, 1))
     assert 0 < threshold.energy < 0.04
     assert threshold.auc > 0.9
     assert 0.02 < threshold.false_success_rate < 0.1, "5 % on the episodes it was taken from"
@@ -101,10 +127,11 @@ def test_success_energy_separates_frames_at_the_goal_from_others(arrays):
 def test_an_open_gripper_is_not_where_a_closed_one_should_be(arrays):
     still = arrays.states.copy()
     still[..., :3] = 0
-    landscape = SimpleNamespace(arrays=replace(arrays, states=still))
-    threshold = success_threshold(ExactModel(torch.from_numpy(still[..., [0, 1, 2, 6]])), landscape)
+    still = torch.from_numpy(still)
+    resting = replace(arrays, states=still.numpy())
+    model = ExactModel(still[..., [0, 1, 2, 6]])
+    threshold = success_threshold(model, part(resting, 0), part(resting, 1))
     assert threshold.auc == 1
     assert threshold.missed_success_rate == threshold.false_success_rate == 0
     still[..., 6] = 0
-    with pytest.raises(ValueError, match="rest"):
-        success_threshold(ExactModel(torch.from_numpy(still)), landscape)
+    assert success_threshold(ExactModel(still), resting, resting) is None

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jepa_gym.training.engine.schedules import warmup_constant_decay
 from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
 from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig, sample_masks
 
@@ -83,17 +82,6 @@ def test_rollout_needs_three_frames():
         teacher_forcing_and_rollout(
             Shift(), torch.zeros(1, 2, 1, 2), torch.zeros(1, 1, 7), torch.zeros(1, 2, 7), F.l1_loss
         )
-
-
-def test_schedule():
-    assert warmup_constant_decay(0.0) == 0.0
-    assert warmup_constant_decay(0.015) == pytest.approx(0.5)
-    assert warmup_constant_decay(0.3) == 1.0
-    assert warmup_constant_decay(0.8) == pytest.approx(0.5)
-    assert warmup_constant_decay(1.0) == warmup_constant_decay(1.2) == 0.0
-    assert warmup_constant_decay(0.0, warmup=0.0) == 1.0
-    with pytest.raises(ValueError, match="warmup"):
-        warmup_constant_decay(0.5, warmup=0.7, decay=0.5)
 
 
 @pytest.mark.parametrize("config", PUBLISHED)

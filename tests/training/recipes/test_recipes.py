@@ -33,7 +33,7 @@ def joint_config(runs, **changes) -> joint.JointConfig:
     fields = {
         "data": data,
         "output": folder / "joint",
-        "minutes": 0.05,
+        "steps": 12,
         "batch_size": 4,
         "threads": 1,
         "encoder": EncoderConfig(embed_dim=16, depth=1, num_heads=1, latent_dim=16, patch_size=8),
@@ -117,7 +117,7 @@ def test_joint_refuses_what_fails(runs):
 
 def test_published_recipe(runs):
     folder, data = runs
-    shared = {"data": data, "minutes": 0.05, "batch_size": 4, "threads": 1}
+    shared = {"data": data, "steps": 12, "batch_size": 4, "threads": 1}
     pretrain.train(
         pretrain.PretrainConfig(
             output=folder / "encoder",
@@ -167,7 +167,7 @@ def test_posttraining_on_a_hugging_face_encoder(family, runs, tmp_path, monkeypa
     network.save_pretrained(tmp_path / family)
     monkeypatch.setattr("sys.argv", ["jepa-gym"])  # the command replaces it
     flags = {"data": data, "encoder": f"hf:{tmp_path / family}", "output": tmp_path / "ac"}
-    flags |= {"minutes": 0.05, "batch-size": 4, "threads": 1}
+    flags |= {"steps": 12, "batch-size": 4, "threads": 1}
     flags |= {"predictor.embed_dim": 16, "predictor.depth": 1, "predictor.num_heads": 1}
     words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
     assert main(["posttrain", *words]) == 0
@@ -185,7 +185,7 @@ def test_masked_loss_trains_encoder_and_moves_the_average(runs):
     world_model = WorldModel(joint.model_config(dataset, arrays, VIT, PREDICTOR, 4))
     model = pretrain.MaskedModel(world_model, PREDICTOR, frames=4)
     frames = joint.ClipSampler(arrays, 4, 3, 0).batch(0).frames
-    model.loss(frames, torch.Generator().manual_seed(0)).backward()
+    model.loss(frames, model.draw_masks(3, torch.Generator().manual_seed(0))).backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
     assert all(p.grad is None for p in model.target_encoder.parameters())
     with torch.no_grad():

@@ -1,0 +1,118 @@
+"""Every recipe, killed at random and resumed, or shared by two processes, does as one run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.engine.config import RunConfig
+from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes import decode, joint, posttrain, pretrain
+from jepa_gym.training.recipes.finish import model_config
+from jepa_gym.world_model import WorldModel
+
+from ..conftest import ended, forked, read_log
+
+SIZES = {"embed_dim": 16, "depth": 1, "num_heads": 1}
+CONV = EncoderConfig(latent_dim=16, patch_size=8, **SIZES)
+VIT = EncoderConfig(kind="vit", latent_dim=16, patch_size=8, **SIZES)
+PREDICTOR = PredictorConfig(**SIZES)
+RECIPES = ("joint", "pretrain", "posttrain", "decode")
+Train = Callable[[RunConfig], object]
+
+
+@pytest.fixture(scope="module")
+def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfig]]:
+    """Every recipe with a configuration of seconds; what they need is made first."""
+    folder = tmp_path_factory.mktemp("runs")
+    torch.set_num_threads(1)
+    shared = {"data": dataset_folder, "output": folder, "threads": 1, "device": "cpu"}
+    shared |= {"steps": 12, "save_every": 4, "log_every": 1, "eval_every": 6, "batch_size": 4}
+    masked = pretrain.PretrainConfig(frames=4, encoder=VIT, predictor=PREDICTOR, **shared)
+    pretrain.train(replace(masked, output=folder / "encoder", steps=2))
+    dataset = Dataset.open(dataset_folder)
+    torch.manual_seed(0)
+    model = WorldModel(model_config(dataset, dataset.load_arrays("train"), CONV, PREDICTOR, 4))
+    model.eval().save_pretrained(folder / "model", {})
+    return {
+        "joint": (joint.train, joint.JointConfig(encoder=CONV, predictor=PREDICTOR, **shared)),
+        "pretrain": (pretrain.train, masked),
+        "posttrain": (
+            posttrain.train,
+            posttrain.PosttrainConfig(
+                encoder=str(folder / "encoder"), predictor=PREDICTOR, **shared
+            ),
+        ),
+        "decode": (decode.train, decode.DecodeConfig(checkpoint=str(folder / "model"), **shared)),
+    }
+
+
+def final_files(folder: Path) -> list[Path]:
+    """The newest checkpoint and the finished weights of a run."""
+    return [sorted((folder / "checkpoints").glob("step-*"))[-1], *folder.glob("*.safetensors")]
+
+
+def killed_at(step: int) -> Callable[[Trainer, int], None]:
+    """A replacement of `Trainer.take_step` that dies before this step."""
+    take = Trainer.take_step
+
+    def take_step(trainer: Trainer, steps: int) -> None:
+        if trainer.progress.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        take(trainer, steps)
+
+    return take_step
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_killed_runs_end_like_an_uninterrupted_one(name, recipes, tmp_path, monkeypatch):
+    train, config = recipes[name]
+    config = replace(config, bf16=False)  # faster at these sizes
+    whole, killed = (replace(config, output=tmp_path / kind) for kind in ("whole", "killed"))
+    train(whole)
+    steps = sorted(random.Random(name).choices(range(config.steps), k=10))
+    for step in steps:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "take_step", killed_at(step))
+            assert ended(forked(lambda: train(killed))) == -signal.SIGKILL
+    train(killed)
+    for ours, theirs in zip(*map(final_files, (whole.output, killed.output)), strict=True):
+        one, other = load_file(ours), load_file(theirs)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), (name, steps)
+    logs = [(run.output / "log.jsonl").read_bytes() for run in (whole, killed)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_have_the_losses_of_one(name, recipes, tmp_path, monkeypatch):
+    train, config = recipes[name]
+    config = replace(config, bf16=False, steps=50, eval_every=50, save_every=50)
+    one, two = (replace(config, output=tmp_path / kind) for kind in ("one", "two"))
+    train(one)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for key, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(key, str(value))
+    children = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        children.append(forked(lambda: train(two)))
+    assert [ended(child) for child in children] == [0, 0]
+    losses = [
+        [line["loss"] for line in read_log(run.output) if "loss" in line] for run in (one, two)
+    ]
+    assert len(losses[0]) == len(losses[1]) == 50
+    worst = max(abs(ours - theirs) for ours, theirs in zip(*losses, strict=True))
+    assert worst < 1e-5, worst

@@ -1,0 +1,114 @@
+"""What a run tells: log.jsonl for programs, TensorBoard for the eye, a bar or lines for now.
+
+log.jsonl holds only what follows from seed and step, so that an interrupted run's equals that of an
+uninterrupted one to the bit; times and throughput are in TensorBoard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from torch.utils.tensorboard.writer import SummaryWriter
+from tqdm import tqdm
+
+LOG_NAME = "log.jsonl"
+TENSORBOARD_NAME = "tensorboard"
+LINE_EVERY_S = 30.0
+
+
+class RunLog:
+    """The log of a run; with TensorBoard beside it."""
+
+    def __init__(self, folder: Path, length: int = 0, step: int = 0) -> None:
+        """Open the log, cut back to what it held at a checkpoint.
+
+        Args:
+            folder: The run's folder.
+            length: Bytes of log.jsonl at the checkpoint.
+            step: Step of the checkpoint; TensorBoard hides what is later.
+
+        Raises:
+            ValueError: If log.jsonl is shorter than it was.
+        """
+        path = folder / LOG_NAME
+        path.touch()
+        if path.stat().st_size < length:
+            raise ValueError(
+                f"{path} is shorter ({path.stat().st_size} bytes) than at the checkpoint of step "
+                f"{step} ({length}): put it back, or delete {folder / 'checkpoints'} to start again"
+            )
+        os.truncate(path, length)
+        self._file = path.open("a")
+        self._board = SummaryWriter(folder / TENSORBOARD_NAME, purge_step=step)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add a line."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        self.show(step, values)
+
+    def show(self, step: int, values: dict[str, float]) -> None:
+        """Add values to TensorBoard alone."""
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def synced_length(self) -> int:
+        """Return the bytes of log.jsonl once they are on the disk."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._file.close()
+        self._board.close()
+
+
+class Status:
+    """A bar on a terminal, else a line now and then."""
+
+    def __init__(self, step: int, steps: int, shown: bool, log: RunLog | None) -> None:
+        """Begin.
+
+        Args:
+            step: Steps taken before.
+            steps: Steps of the run.
+            shown: Whether this process talks.
+            log: Closed with it.
+        """
+        self.first, self.steps, self.shown, self.log = step, steps, shown, log
+        self.began = self.told = time.monotonic()
+        terminal = shown and sys.stdout.isatty()
+        self._bar = tqdm(total=steps, initial=step, unit="step") if terminal else None
+
+    def update(self, step: int, loss: float | None) -> None:
+        """Tell where the run stands.
+
+        Args:
+            step: Steps taken.
+            loss: The last one that was logged.
+        """
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            if loss is not None:
+                self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            return
+        now = time.monotonic()
+        if self.shown and now - self.told >= LINE_EVERY_S:
+            self.told = now
+            rate = (step - self.first) / (now - self.began)
+            end = time.strftime(
+                "%a %H:%M", time.localtime(time.time() + (self.steps - step) / rate)
+            )
+            text = "" if loss is None else f", loss {loss:.4f}"
+            print(f"step {step} of {self.steps}{text}, {rate:.2f} steps/s, done {end}", flush=True)
+
+    def close(self) -> None:
+        """End the bar and the log."""
+        if self._bar is not None:
+            self._bar.close()
+        if self.log is not None:
+            self.log.close()

@@ -1,0 +1,46 @@
+"""What a recipe hands to the engine, and what it gets back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from jepa_gym.training.engine.monitors import Watched
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a recipe trains."""
+
+    module: nn.Module
+    """Everything that is saved; what requires a gradient is trained and must have one."""
+    draw: Callable[[int, slice], Batch]
+    """Step and rows of its batch -> those rows, on the CPU; from seed and step alone."""
+    loss: Callable[[Batch, int], dict[str, Tensor]]
+    """Batch and step -> named losses, each a mean over the batch, of which `loss` is minimised."""
+    evaluate: Callable[[], dict[str, float]]
+    """Figures on validation data; called with the module in evaluation mode."""
+    score: str
+    """The figure that chooses the best state, lower is better."""
+    inputs: Mapping[str, str]
+    """Hashes of the content of data and whatever else the run depends on, by name."""
+    after_step: Callable[[], None] | None = None
+    """Called after each optimiser step (moving averages)."""
+    watch: Callable[[], Watched] | None = None
+    """What tells a collapse; called as `evaluate` is."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    best_score: float = math.inf
+    best_figures: dict[str, float] = field(default_factory=dict)
+    best_step: int = 0
