@@ -6,6 +6,7 @@ It only knows where each command lives; the module is imported when its command 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -65,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = did_you_mean(name, COMMANDS)
         print(f"jepa-gym: there is no command `{name}`.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
+    if COMMANDS[name][0].startswith(TRAINING):
+        # Threads that spin while they wait for each other make a step ten times slower as soon as
+        # anything else runs on the same cores. Read when torch is first imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv = [f"jepa-gym {name}", *flags]  # tyro reads the flags and the program name from here
     return guarded(lambda: resolve({name: COMMANDS[name][0]}, "command", name)())
 

@@ -64,7 +64,7 @@ def train(config: DecodeConfig) -> Progress:
         The finished progress.
 
     Raises:
-        ValueError: the dataset shows other views than the model knows, or `output` is missing and
+        ValueError: The dataset shows other views than the model knows, or `output` is missing and
             the checkpoint is shipped or a single file.
     """
     with processes(config.device, config.threads) as here:
@@ -155,8 +155,8 @@ def spread_frames(arrays: ClipArrays, most: int) -> Tensor:
     """Take frames from all over a split.
 
     Args:
-        arrays: the split.
-        most: how many frames, if it has so many.
+        arrays: The split.
+        most: How many frames, if it has so many.
 
     Returns:
         (M, Y, X, 3) uint8.

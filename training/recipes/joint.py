@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
+from jepa_gym.models.conv_encoder import PerLocationBatchNorm
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import Batch as Clips
 from jepa_gym.training.data.clips import ClipSampler
@@ -82,9 +83,9 @@ class JointModel(nn.Module):
         """Create the heads.
 
         Args:
-            world_model: the model to train.
-            head_width: channels per token that the action head sees.
-            hidden: width of the action head.
+            world_model: The model to train.
+            head_width: Channels per token that the action head sees.
+            hidden: Width of the action head.
         """
         super().__init__()
         self.world_model = world_model
@@ -117,12 +118,12 @@ def joint_losses(
     """Compute the weighted sum `loss` and its parts.
 
     Args:
-        model: in training mode.
+        model: In training mode.
         frames: (B, T, Y, X, 3) uint8.
         states: (B, T, 7).
         actions: (B, T - 1, 7).
-        config: the weights.
-        generator: for the directions of SIGReg.
+        config: The weights.
+        generator: For the directions of SIGReg.
     """
     world_model = model.world_model
     features = world_model.features(frames).float()
@@ -158,11 +159,12 @@ def calibrate(world_model: WorldModel, sampler: ClipSampler, batches: int = 16) 
     still hold their initial values; a model would be judged by latents it never trained on.
 
     Args:
-        world_model: the model.
-        sampler: gives training clips.
-        batches: batches to average over.
+        world_model: The model.
+        sampler: Gives training clips.
+        batches: Batches to average over.
     """
     output_norm = world_model.encoder.output_norm
+    assert isinstance(output_norm, PerLocationBatchNorm)
     before = output_norm.momentum
     world_model.train()
     for number in range(batches):

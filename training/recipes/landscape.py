@@ -135,8 +135,8 @@ class Landscape:
         """Encode (episode, frame, goal frame) triples.
 
         Args:
-            model: the world model.
-            pairs: indices into the split.
+            model: The world model.
+            pairs: Indices into the split.
         """
         arrays, first = self.arrays, 1 - self.context
         clips = np.stack([arrays.clip(e, t + first, t + 1) for e, t, _ in pairs])

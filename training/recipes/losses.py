@@ -26,7 +26,7 @@ def sigreg(latents: Tensor, num_projections: int, generator: torch.Generator) ->
 
     Args:
         latents: (n, D), or (n, N, D) with every location n on its own.
-        num_projections: random unit directions, shared by the locations.
+        num_projections: Random unit directions, shared by the locations.
         generator: On the CPU, so that every device draws alike.
 
     Returns:
@@ -62,7 +62,7 @@ def teacher_forcing_and_rollout(
     prediction back, with its gradient and the true states, and predicts the frame after it.
 
     Args:
-        model: the world model; only `predict` is used.
+        model: The world model; only `predict` is used.
         latents: (B, T, N, D) layer-normed latents, T >= 3.
         actions: (B, T - 1, 7).
         states: (B, T, 7).

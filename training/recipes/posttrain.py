@@ -132,9 +132,9 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
     """Encode every frame of a dataset once.
 
     Args:
-        model: in evaluation mode.
-        arrays: any split; its `frames` cover the whole dataset.
-        path: the cache file, read when it exists, else written atomically.
+        model: In evaluation mode.
+        arrays: Any split; its `frames` cover the whole dataset.
+        path: The cache file, read when it exists, else written atomically.
 
     Returns:
         (E_all, T, N, D) float16, memory-mapped.

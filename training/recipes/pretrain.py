@@ -22,14 +22,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import check_tensors
+from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
-from jepa_gym.files import atomic_write
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
@@ -105,8 +103,8 @@ class MaskedModel(nn.Module):
         """Create the parts.
 
         Args:
-            world_model: gives the encoder and the normalisation of pixels.
-            predictor: sizes of the masked predictor.
+            world_model: Gives the encoder and the normalisation of pixels.
+            predictor: Sizes of the masked predictor.
             frames: T of a clip.
         """
         super().__init__()
@@ -241,9 +239,8 @@ def train(config: PretrainConfig) -> Progress:
                 "config": json.dumps(settings.to_dict()),
                 "card": json.dumps(facts | {"test": figures}),
             }
-            average = {name: x.cpu() for name, x in model.target_encoder.state_dict().items()}
-            with atomic_write(config.output / ENCODER_NAME) as path:
-                save_file(average, path, metadata)
+            weights = model.target_encoder.state_dict()
+            write_safetensors(config.output / ENCODER_NAME, weights, metadata)
             report(f"wrote {config.output / ENCODER_NAME}", progress, figures)
         return progress
 
@@ -252,15 +249,14 @@ def load_encoder(folder: Path, world_model: WorldModel) -> None:
     """Load the result of pre-training into a world model's encoder.
 
     Args:
-        folder: the output of `pretrain`.
-        world_model: a model with an encoder of the same sizes.
+        folder: The output of `pretrain`.
+        world_model: A model with an encoder of the same sizes.
 
     Raises:
-        FileNotFoundError: the folder holds no encoder.
-        CheckpointError: the weights are of other sizes.
+        FileNotFoundError: The folder holds no encoder.
+        CheckpointError: The weights are of other sizes.
     """
-    with safe_open(_encoder_file(folder), "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, _ = read_safetensors(_encoder_file(folder))
     check_tensors(world_model.encoder.state_dict(), tensors, folder)
     world_model.encoder.load_state_dict(tensors)
 
@@ -269,12 +265,11 @@ def encoder_config(folder: Path) -> EncoderConfig:
     """Return the sizes of a pre-trained encoder.
 
     Raises:
-        FileNotFoundError: the folder holds no encoder.
-        CheckpointError: the file was not written by `pretrain`.
+        FileNotFoundError: The folder holds no encoder.
+        CheckpointError: The file was not written by `pretrain`.
     """
     path = _encoder_file(folder)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    _, metadata = read_safetensors(path)
     if "config" not in metadata:
         raise CheckpointError(f"{path} carries no configuration; it was not written by `pretrain`")
     sizes = json.loads(metadata["config"])["encoder"]
@@ -287,10 +282,10 @@ def probe_hand(
     """Fit ridge regression from frozen latents to the hand's position.
 
     Args:
-        model: gives the latents.
-        train_arrays: where the probe is fitted.
-        held_out: where it is measured.
-        frames: frames of each split.
+        model: Gives the latents.
+        train_arrays: Where the probe is fitted.
+        held_out: Where it is measured.
+        frames: Frames of each split.
 
     Returns:
         Mean distance on held-out frames, cm.

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from jepa_gym.checkpoint import safetensors_file
 from jepa_gym.commands import Terminated
-from jepa_gym.training.engine import checkpoint
 from jepa_gym.training.engine.config import SETTINGS_NAME
 from jepa_gym.training.engine.monitors import CollapseError, Watched
 from jepa_gym.training.engine.plan import PLAN_NAME
@@ -85,7 +85,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tmp_path, log_every):
 def test_killed_while_it_saves(tmp_path, monkeypatch):
     whole, killed = config(tmp_path), config(tmp_path, output=tmp_path / "killed")
     make(whole).run()
-    save_file = checkpoint.save_file
+    save_file = safetensors_file.save_file
 
     def killed_at_30(tensors, path, metadata):
         if json.loads(metadata["facts"])["progress"]["step"] == 30:
@@ -94,7 +94,7 @@ def test_killed_while_it_saves(tmp_path, monkeypatch):
         save_file(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", killed_at_30)
+        patch.setattr(safetensors_file, "save_file", killed_at_30)
         assert ended(forked(lambda: make(killed).run())) == -signal.SIGKILL
     folder = killed.output / "checkpoints"
     assert any(path.read_bytes() == b"half" for path in folder.iterdir())
