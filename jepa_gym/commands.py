@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ MENDABLE = (ValueError, OSError, ImportError, ArithmeticError, EOFError, Runtime
 """What a user's mistake or machine raises; our own errors derive from these."""
 STOPPED = "What was finished is kept; give the same command again to go on."
 
+_REFUSED = re.compile(r"Error parsing \w[\w.]*: (.+?) (?:Argument|For full) helptext")
+"""What tyro prints when a nested configuration refuses its values."""
 Config = TypeVar("Config")
 
 
@@ -93,6 +96,9 @@ def _parsed(config: Callable[..., Config], arguments: Sequence[str] | None) -> C
     except SystemExit as stop:
         if isinstance(stop.__context__, ValueError):
             raise stop.__context__ from None
+        refused = _REFUSED.search(" ".join(re.sub(r"[│─╭╮╰╯]", " ", printed.getvalue()).split()))
+        if refused:
+            raise ValueError(refused[1]) from None
         sys.stderr.write(printed.getvalue())
         raise
 

@@ -106,3 +106,10 @@ def test_mask_errors():
         MaskConfig(blocks=2, spatial_scale=1.0)
     with pytest.raises(ValueError, match="whole 1x1 grid"):
         sample_masks((2, 1, 1), 2, PUBLISHED[1], generator())
+
+
+def test_sigreg_is_computed_in_float32_under_autocast():
+    latents = torch.randn(256, 16, generator=generator())
+    plain = sigreg(latents, 32, generator(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sigreg(latents, 32, generator(1)), plain)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +16,13 @@ from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
-from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.data.dataset import Dataset, split_of, write_index
+from jepa_gym.training.data.episodes import write_episode
 from jepa_gym.training.recipes import joint, posttrain, pretrain
 from jepa_gym.training.recipes.masks import PUBLISHED
 from jepa_gym.world_model import WorldModel
 
-from ..conftest import SIZE, read_log
+from ..conftest import INDEX, SIZE, make_episode, read_log
 
 PREDICTOR = PredictorConfig(embed_dim=16, depth=1, num_heads=1)
 VIT = EncoderConfig(kind="vit", embed_dim=16, depth=1, num_heads=1, latent_dim=16, patch_size=8)
@@ -198,3 +203,64 @@ def test_masked_loss_trains_encoder_and_moves_the_average(runs):
 def test_missing_encoder(tmp_path):
     with pytest.raises(FileNotFoundError, match="pretrain"):
         pretrain.encoder_config(tmp_path)
+
+
+def test_data_without_moves_of_hand_and_gripper_trains_and_says_what_is_left_out(tmp_path, capsys):
+    """Such data used to spend the whole budget and then save no model."""
+    for split, count in (("train", 4), ("validation", 2)):
+        for name in [n for n in map("{:06d}".format, range(400)) if split_of(n) == split][:count]:
+            episode = make_episode(int(name))
+            episode.states[:, :3] *= 0.05
+            episode.states[:, 6] = 0
+            write_episode(tmp_path / "data" / "episodes" / name, episode)
+    write_index(tmp_path / "data", INDEX)
+    joint.train(joint_config((tmp_path, tmp_path / "data")))
+    text = capsys.readouterr().out
+    for what in ("validation, gripper", "validation, far", "test (", "start frames"):
+        assert f"left out: {what}" in text
+    assert "wrote" in text and "landscape_error" in text
+    model = WorldModel.from_pretrained(tmp_path / "joint")
+    assert model.config.success_energy is None
+
+
+def test_the_model_is_saved_before_its_figures(runs, monkeypatch):
+    config = joint_config(runs, output=runs[0] / "cut")
+    monkeypatch.setattr("jepa_gym.training.recipes.finish.success_threshold", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        joint.train(config)
+    WorldModel.from_pretrained(config.output)
+
+
+def test_a_damaged_cache_of_latents_is_made_again(runs, capsys):
+    data = Dataset.open(runs[1])
+    model = WorldModel(
+        joint.model_config(data, data.load_arrays("train"), VIT, PREDICTOR, 4)
+    ).eval()
+    path = data.folder / "cache" / "latents-test.npy"
+    latents = np.array(posttrain.cache_latents(model, data.load_arrays("train"), path))
+    for content in (b"", path.read_bytes()[:1000], b"\x93" * 100):
+        path.unlink()
+        path.write_bytes(content)
+        again = posttrain.cache_latents(model, data.load_arrays("train"), path)
+        assert np.array_equal(again, latents)
+        assert "is damaged" in capsys.readouterr().err
+
+
+def test_sigterm_saves_and_ends_with_143(runs, tmp_path):
+    flags = {"data": runs[1], "output": tmp_path / "run", "batch-size": 4, "threads": 1}
+    flags |= {"steps": 100_000, "eval-every": 100_000, "log-every": 1}
+    for part in ("encoder", "predictor"):
+        flags |= {f"{part}.embed-dim": 16, f"{part}.depth": 1, f"{part}.num-heads": 1}
+    flags |= {"encoder.latent-dim": 16, "encoder.patch-size": 8}
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    command = [sys.executable, "-m", "jepa_gym.cli", "joint", *words]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.is_file() and log.stat().st_size):
+        time.sleep(0.05)
+    run.terminate()
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode == 143 and "Traceback" not in error
+    assert "give the same command again" in error
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 2
