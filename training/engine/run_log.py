@@ -11,13 +11,17 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from torch.utils.tensorboard.writer import SummaryWriter
+from google.protobuf.json_format import ParseDict
+from tensorboard.compat.proto import event_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_NAME = "tensorboard"
 LINE_EVERY_S = 30.0
+_EVENT = vars(event_pb2)["Event"]  # made when the module is imported, which type checkers miss
 
 
 class RunLog:
@@ -43,7 +47,7 @@ class RunLog:
             )
         os.truncate(path, length)
         self._file = path.open("a")
-        self._board = SummaryWriter(folder / TENSORBOARD_NAME, purge_step=step)
+        self._board = _EventFile(folder / TENSORBOARD_NAME, step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add a line."""
@@ -53,8 +57,7 @@ class RunLog:
 
     def show(self, step: int, values: dict[str, float]) -> None:
         """Add values to TensorBoard alone."""
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, values)
 
     def synced_length(self) -> int:
         """Return the bytes of log.jsonl once they are on the disk."""
@@ -65,6 +68,35 @@ class RunLog:
         """Write out what is pending."""
         self._file.close()
         self._board.close()
+
+
+class _EventFile:
+    """One of TensorBoard's files, written at once.
+
+    The writer of its own package has a thread, which a full disk ends with a traceback.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Begin a file; of earlier ones TensorBoard shows what is not beyond this step."""
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns():020d}.{os.getpid()}"
+        self._file = (folder / name).open("wb")
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
+        self._add(step=step + 1, session_log={"status": "START"})
+        self._file.flush()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        scalars = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        self._add(step=step, summary={"value": scalars})
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, **fields: Any) -> None:
+        event = ParseDict({"wall_time": time.time(), **fields}, _EVENT())
+        self._records.write(event.SerializeToString())
 
 
 class Status:

@@ -51,7 +51,13 @@ def test_learns_logs_and_decays(tmp_path):
 
 
 def test_tensorboard_shows_the_log_and_the_throughput(tmp_path):
-    make(config(tmp_path)).run()
+    def kill(step: int) -> None:
+        if step == 37:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = config(tmp_path)
+    assert ended(forked(lambda: make(run, kill).run())) == -signal.SIGKILL
+    make(run).run()
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     shown = set(board.Tags()["scalars"])
     assert {"loss", "gradient_norm", "learning_rate", "steps_per_s", "score"} <= shown
