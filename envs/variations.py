@@ -18,7 +18,7 @@ import numpy as np
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.physics.scene import DISTRACTOR_SLOTS
 from jepa_gym.envs.pictures.textures import HELD_OUT_TEXTURES, TEXTURES, TRAIN_TEXTURES
-from jepa_gym.names import did_you_mean
+from jepa_gym.names import check_choice
 
 SHAPES = ("box", "cylinder", "ellipsoid", "capsule")
 
@@ -41,7 +41,7 @@ class Distractor:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_choice("shape", self.shape, SHAPES)
+        check_choice("shape", self.shape, SHAPES)
         object.__setattr__(self, "size_m", _numbers("size_m", self.size_m, 3, 0.01, 0.05))
         object.__setattr__(self, "rgb", _numbers("rgb", self.rgb, 3, 0.0, 1.0))
         if self.position is not None:
@@ -101,7 +101,7 @@ class Variation:
             object.__setattr__(self, "object_rgb", _numbers("object_rgb", self.object_rgb, 3, 0, 1))
         for name in ("object_texture", "table_texture", "background_texture"):
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), TEXTURES)
+                check_choice(name, getattr(self, name), TEXTURES)
         for name, (low, high) in RANGES.items():
             object.__setattr__(self, name, _numbers(name, getattr(self, name), None, low, high))
         given = self.distractors
@@ -153,10 +153,6 @@ class Ranges:
         low, high = self.intervals[rng.choice(len(lengths), p=lengths / lengths.sum())]
         return float(rng.uniform(low, high))
 
-    def meets(self, other: Ranges) -> bool:
-        """Return whether the two unions share a value."""
-        return any(a <= d and c <= b for a, b in self.intervals for c, d in other.intervals)
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -167,10 +163,6 @@ class Choices:
     def draw(self, rng: np.random.Generator) -> Any:
         """Return one of the values."""
         return self.values[rng.integers(len(self.values))]
-
-    def meets(self, other: Choices) -> bool:
-        """Return whether the two sets share a value."""
-        return bool(set(self.values) & set(other.values))
 
 
 @dataclass(frozen=True)
@@ -232,8 +224,8 @@ def split_values(split: str, factor: str) -> Ranges | Choices:
     Raises:
         ValueError: Unknown split or factor.
     """
-    _check_choice("split", split, tuple(SPLITS))
-    _check_choice("factor", factor, tuple(FACTORS))
+    check_choice("split", split, tuple(SPLITS))
+    check_choice("factor", factor, tuple(FACTORS))
     entry = FACTORS[factor]
     return entry.held_out if entry.group in SPLITS[split] else entry.train
 
@@ -279,12 +271,6 @@ def _surface_shares(split: str) -> tuple[float, float, float]:
 # ---- checks
 
 
-def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        hint = did_you_mean(value, allowed)
-        raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.{hint}")
-
-
 def _numbers(name: str, value: Any, count: int | None, low: float, high: float) -> Any:
     """Return one float, or a tuple of `count`, after a check of shape and range."""
     try:
@@ -303,5 +289,5 @@ def _from_mapping(kind: type, values: Any, base: Any = None) -> Any:
     if not isinstance(values, Mapping):
         raise ValueError(f"a {kind.__name__} is a mapping with the keys {names}, got {values!r}")
     for name in values:
-        _check_choice(f"{kind.__name__} key", name, names)
+        check_choice(f"{kind.__name__} key", name, names)
     return dataclasses.replace(base, **values) if base is not None else kind(**values)

@@ -26,6 +26,7 @@ from gymnasium.vector.async_vector_env import AsyncState
 from jepa_gym.actions import checked_actions
 from jepa_gym.envs.tasks.base import COMMON_OPTIONS
 from jepa_gym.envs.tasks.options import parse_options
+from jepa_gym.names import check_choice
 
 AUTORESET_MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP}
 LIBRARY_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -74,10 +75,7 @@ def make_vector(
     """
     if not isinstance(num_envs, int) or num_envs < 1:
         raise ValueError(f"`num_envs` must be an int, 1 or more, got {num_envs!r}")
-    if autoreset_mode not in AUTORESET_MODES:
-        raise ValueError(
-            f"`autoreset_mode` must be one of {tuple(AUTORESET_MODES)}, got {autoreset_mode!r}"
-        )
+    check_choice("autoreset_mode", autoreset_mode, AUTORESET_MODES)
     if pin_cores and not hasattr(os, "sched_setaffinity"):
         raise ValueError("`pin_cores` needs Linux; leave it out on this system")
     make = functools.partial(_make, gym.spec(env_id), **kwargs)

@@ -38,3 +38,20 @@ def resolve(registry: Mapping[str, str], kind: str, name: str) -> Any:
         raise ValueError(f"Unknown {kind} `{name}`.{hint} Registered: {', '.join(registry)}.")
     module, _, attribute = registry[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Refuse what is none of the allowed values.
+
+    Args:
+        name: Of the argument, for the message.
+        value: What was given.
+        allowed: What may be given.
+
+    Raises:
+        ValueError: If it is none of them; the message lists them and guesses what was meant.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        meant = did_you_mean(value, [one for one in allowed if isinstance(one, str)])
+        raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.{meant}")

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.object_parts import SEEN_ONLY
-from jepa_gym.envs.physics.robosuite_assets import assets_folder
+from jepa_gym.envs.physics.robosuite_assets import asset
 from jepa_gym.envs.pictures.textures import add_material, add_texture
 
 MAX_TEXTURE_PX = 128
@@ -48,7 +48,7 @@ def add_robosuite_mesh(
     Raises:
         FileNotFoundError: The installed robosuite lacks one of the files.
     """
-    path = _asset(f"objects/meshes/{mesh}.msh")
+    path = asset(f"objects/meshes/{mesh}.msh")
     # MuJoCo's own mesh format: four counts, then the vertices
     count = int(np.fromfile(path, np.int32, 1)[0])
     vertices = np.fromfile(path, np.float32, 3 * count, offset=16).reshape(count, 3)
@@ -60,7 +60,7 @@ def add_robosuite_mesh(
         scale=scale,
         inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
     )
-    add_texture(spec, "object_skin", _picture(_asset(f"textures/{texture}.png")))
+    add_texture(spec, "object_skin", _picture(asset(f"textures/{texture}.png")))
     add_material(spec, "object_skin", "object_skin")
     _add_visible(body, "object_mesh", pos=-scale * (low + high) / 2, material="object_skin")
 
@@ -95,14 +95,10 @@ def turned(profile: Sequence[tuple[float, float]]) -> Mesh:
     vertices = np.concatenate([*rings, ends])
     foot, middle = len(vertices) - 2, len(vertices) - 1
     here, there = np.arange(SIDES), (np.arange(SIDES) + 1) % SIDES
-    faces = [np.stack([np.full(SIDES, foot), there, here], axis=1)]
-    for level in range(len(rings) - 1):
-        lower, upper = level * SIDES, (level + 1) * SIDES
-        faces.append(np.stack([lower + here, lower + there, upper + there], axis=1))
-        faces.append(np.stack([lower + here, upper + there, upper + here], axis=1))
     last = (len(rings) - 1) * SIDES
-    faces.append(np.stack([last + here, last + there, np.full(SIDES, middle)], axis=1))
-    return vertices, np.concatenate(faces)
+    bottom = np.stack([np.full(SIDES, foot), there, here], axis=1)
+    top = np.stack([last + here, last + there, np.full(SIDES, middle)], axis=1)
+    return vertices, np.concatenate([bottom, _sleeve(len(rings), SIDES), top])
 
 
 def tube(path: np.ndarray, radius_m: float) -> Mesh:
@@ -116,28 +112,23 @@ def tube(path: np.ndarray, radius_m: float) -> Mesh:
     rings = centre[:, None] + radius_m * (
         across[None] + np.sin(angles)[None, :, None] * normal[:, None]
     )
-    here, there = np.arange(TUBE_SIDES), (np.arange(TUBE_SIDES) + 1) % TUBE_SIDES
+    return rings.reshape(-1, 3), _sleeve(len(path), TUBE_SIDES)
+
+
+def _sleeve(rings: int, sides: int) -> np.ndarray:
+    """Return the faces (F, 3) between `rings` rings of `sides` vertices each, one after another."""
+    here, there = np.arange(sides), (np.arange(sides) + 1) % sides
     faces = []
-    for level in range(len(path) - 1):
-        lower, upper = level * TUBE_SIDES, (level + 1) * TUBE_SIDES
+    for lower in range(0, (rings - 1) * sides, sides):
+        upper = lower + sides
         faces.append(np.stack([lower + here, lower + there, upper + there], axis=1))
         faces.append(np.stack([lower + here, upper + there, upper + here], axis=1))
-    return rings.reshape(-1, 3), np.concatenate(faces)
+    return np.concatenate(faces)
 
 
 def _add_visible(body: mujoco.MjsBody, mesh: str, **look) -> None:
     kind = mujoco.mjtGeom.mjGEOM_MESH
     body.add_geom(name="object_visual", type=kind, meshname=mesh, **SEEN_ONLY, **look)
-
-
-def _asset(name: str) -> Path:
-    path = assets_folder() / name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"The installed robosuite has no {name} under {path.parent}; reinstall it: "
-            'pip install --force-reinstall "robosuite>=1.5.2,<1.6"'
-        )
-    return path
 
 
 @functools.cache

@@ -36,7 +36,7 @@ from jepa_gym.envs.physics.object_parts import (
     add_solid,
     entry,
 )
-from jepa_gym.names import did_you_mean
+from jepa_gym.names import check_choice
 
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 
@@ -176,7 +176,5 @@ def object_spec(name: str) -> ObjectSpec:
     Raises:
         ValueError: If the catalogue has no such object; the message lists the names.
     """
-    if name not in OBJECTS:
-        hint = did_you_mean(name, OBJECTS)
-        raise ValueError(f"`obj` must be one of {sorted(OBJECTS)}, got {name!r}.{hint}")
+    check_choice("obj", name, OBJECTS)
     return OBJECTS[name]

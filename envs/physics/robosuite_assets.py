@@ -27,23 +27,26 @@ def check_mujoco_version() -> None:
         )
 
 
-def assets_folder() -> Path:
-    """Return robosuite's `models/assets` folder.
+def asset(name: str) -> Path:
+    """Return a file of robosuite's `models/assets`.
+
+    Args:
+        name: Its path in that folder.
 
     Raises:
         ImportError: If robosuite is not installed.
-        FileNotFoundError: The installed robosuite has no Panda model.
+        FileNotFoundError: The installed robosuite has no such file.
     """
     spec = importlib.util.find_spec("robosuite")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError('The Franka suite needs robosuite: pip install "robosuite>=1.5.2,<1.6"')
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "assets"
-    if not (folder / "robots" / "panda" / "robot.xml").is_file():
+    path = Path(next(iter(spec.submodule_search_locations))) / "models" / "assets" / name
+    if not path.is_file():
         raise FileNotFoundError(
-            f"robosuite {robosuite_version()} has no Panda model under {folder}; reinstall it: "
+            f"robosuite {robosuite_version()} has no {path}; reinstall it: "
             'pip install --force-reinstall "robosuite>=1.5.2,<1.6"'
         )
-    return folder
+    return path
 
 
 def robosuite_version() -> str:

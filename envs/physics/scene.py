@@ -17,7 +17,7 @@ from jepa_gym.envs.physics.meshes import visual_meshes
 from jepa_gym.envs.physics.object_parts import SEEN_ONLY
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.robosuite_assets import (
-    assets_folder,
+    asset,
     check_mujoco_version,
     robosuite_version,
 )
@@ -59,10 +59,8 @@ FINGER_RGBA = (0.12, 0.12, 0.13, 1.0)
 
 def _arm_spec() -> mujoco.MjSpec:
     """Return the Panda with simplified visuals, no arm collisions, gravity compensated servos."""
-    folder = assets_folder()
     tag = f"robosuite {robosuite_version()} mujoco {mujoco.__version__}"
-    arm_xml = folder / "robots" / "panda" / "robot.xml"
-    hand_xml = folder / "grippers" / "panda_gripper.xml"
+    arm_xml, hand_xml = asset("robots/panda/robot.xml"), asset("grippers/panda_gripper.xml")
     arm = mujoco.MjSpec.from_file(str(arm_xml))
     hand = mujoco.MjSpec.from_file(str(hand_xml))
     for spec, source in ((arm, arm_xml), (hand, hand_xml)):

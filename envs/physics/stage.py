@@ -154,16 +154,13 @@ class Stage:
             self.model.stat.extent, self.model.stat.center[:] = extent, centre
 
     def _set_cameras(self, variation: Variation) -> None:
-        move = (
-            variation.camera_azimuth_deg,
-            variation.camera_elevation_deg,
-            variation.camera_distance,
-        )
-        if move == (0.0, 0.0, 1.0):
+        turn, rise = variation.camera_azimuth_deg, variation.camera_elevation_deg
+        if (turn, rise, variation.camera_distance) == (0.0, 0.0, 1.0):
             return
         for name, camera in CAMERAS.items():
+            position, quat = moved_camera(camera, turn, rise, variation.camera_distance)
             index = self.model.camera(name).id
-            self.model.cam_pos[index], self.model.cam_quat[index] = moved_camera(camera, *move)
+            self.model.cam_pos[index], self.model.cam_quat[index] = position, quat
 
     def _set_lights(self, variation: Variation) -> None:
         self.model.light_diffuse *= variation.light

@@ -95,12 +95,7 @@ def moved_camera(
     radius = float(np.linalg.norm(offset))
     azimuth = np.arctan2(offset[1], offset[0]) + np.deg2rad(azimuth_deg)
     elevation = np.arcsin(offset[2] / radius) + np.deg2rad(elevation_deg)
-    direction = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
+    level, rise = np.cos(elevation), np.sin(elevation)
+    direction = np.array([level * np.cos(azimuth), level * np.sin(azimuth), rise])
     position = np.asarray(camera.target) + radius * distance * direction
     return position, look_at_quat(position, camera.target)

@@ -13,8 +13,8 @@ import imageio.v3
 import mujoco
 import numpy as np
 
-from jepa_gym.envs.physics.robosuite_assets import assets_folder
-from jepa_gym.names import did_you_mean
+from jepa_gym.envs.physics.robosuite_assets import asset
+from jepa_gym.names import check_choice
 
 SIDE_PX = 256
 HOLES_PER_SIDE = 16
@@ -46,9 +46,7 @@ def texture(name: str) -> np.ndarray:
         ValueError: Unknown name.
         FileNotFoundError: The installed robosuite lacks the photograph.
     """
-    if name not in TEXTURES:
-        hint = did_you_mean(name, TEXTURES)
-        raise ValueError(f"A texture must be one of {TEXTURES}, got {name!r}.{hint}")
+    check_choice("texture", name, TEXTURES)
     picture = _photograph(_PHOTOGRAPHS[name]) if name in _PHOTOGRAPHS else _COMPUTED[name]()
     picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     picture.flags.writeable = False
@@ -75,13 +73,7 @@ def _photograph(name: str) -> np.ndarray:
 
     By hand, because Pillow's box filter takes whole pixels and so changes the look.
     """
-    path = assets_folder() / "textures" / f"{name}.png"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"robosuite has no texture {path}; reinstall it: "
-            'pip install --force-reinstall "robosuite>=1.5.2,<1.6"'
-        )
-    picture = imageio.v3.imread(path, mode="RGB").astype(np.float32)
+    picture = imageio.v3.imread(asset(f"textures/{name}.png"), mode="RGB").astype(np.float32)
     picture = np.tensordot(_area_weights(picture.shape[0]), picture, (1, 0))
     return np.einsum("xw,ywc->yxc", _area_weights(picture.shape[1]), picture, optimize=True)
 

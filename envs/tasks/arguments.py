@@ -7,6 +7,7 @@ from typing import Any
 from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.variations import SPLITS, split_objects
+from jepa_gym.names import check_choice
 
 OBS_MODES = ("both", "pixels", "state")
 GOAL_SOURCES = ("expert", "random")
@@ -25,8 +26,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 def check_choices(**arguments: Any) -> None:
     """Raise ValueError if an argument of `CHOICES` has another value."""
     for name, value in arguments.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"`{name}` must be one of {CHOICES[name]}, got {value!r}")
+        check_choice(name, value, CHOICES[name])
 
 
 def check_range(name: str, value: float, low: float, high: float, unit: str) -> None:

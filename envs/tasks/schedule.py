@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_gym.names import check_choice
+
 MODES = ("time", "progress")
 REACHED_M = 0.03
 REACHED_CLOSEDNESS = 0.1
@@ -41,8 +43,7 @@ class GoalSchedule:
             )
         if any(steps < 1 for steps in self.steps[:-1]) or self.steps[-1] < 0:
             raise ValueError(f"`steps` must be at least 1 (the last may be 0), got {self.steps}")
-        if self.mode not in MODES:
-            raise ValueError(f"`goal_schedule` must be one of {MODES}, got {self.mode!r}")
+        check_choice("goal_schedule", self.mode, MODES)
 
     def __len__(self) -> int:
         return len(self.names)
