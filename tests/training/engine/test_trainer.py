@@ -14,7 +14,7 @@ from jepa_gym.checkpoint import safetensors_file
 from jepa_gym.commands import Terminated
 from jepa_gym.training.engine.config import SETTINGS_NAME
 from jepa_gym.training.engine.monitors import CollapseError, Watched
-from jepa_gym.training.engine.plan import EVALUATIONS, PLAN_NAME
+from jepa_gym.training.engine.plan import PLAN_NAME
 
 from ..conftest import ended, forked, read_log
 from .toy import config, make
@@ -177,7 +177,8 @@ def test_minutes_choose_the_steps_once(tmp_path):
     plan = json.loads((run.output / PLAN_NAME).read_text())
     assert plan["steps"] == steps and plan["step_s"] > 0
     assert make(run).run().step == steps, "measured once"
-    more = int((1.2 - EVALUATIONS * plan["evaluation_s"]) / plan["step_s"])  # by the same rate
+    each = plan["step_s"] + plan["evaluation_s"] / run.eval_every
+    more = int(1.2 / each)  # by the rate that was measured then
     assert make(replace(run, minutes=0.02)).run().step == more > steps
 
 
