@@ -10,14 +10,17 @@ import os
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from jepa_gym.files import atomic_write
+from jepa_gym.preprocess import droid_crop
 from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, read_episode
 from jepa_gym.training.data.workers import work
 
@@ -38,7 +41,12 @@ class Cache:
 
 
 def open_cache(
-    folder: Path, name: str, episodes: list[Path], cameras: tuple[str, ...], skip_corrupt: bool
+    folder: Path,
+    name: str,
+    episodes: list[Path],
+    cameras: tuple[str, ...],
+    image_size: int,
+    skip_corrupt: bool,
 ) -> Cache:
     """Open the cache of a dataset, after decoding the episodes where that was not done yet.
 
@@ -47,6 +55,8 @@ def open_cache(
         name: Part of the file names, a hash of the episodes' content.
         episodes: The episodes' folders.
         cameras: Views that are put side by side.
+        image_size: Height and width of a view; what was recorded otherwise is cropped and resized
+            as published (`jepa_gym.preprocess.droid_crop`).
         skip_corrupt: Leave corrupt episodes out with a warning.
 
     Raises:
@@ -55,13 +65,14 @@ def open_cache(
         OSError: If the disk is full, before anything was decoded.
     """
     frames_path, numbers_path = folder / f"frames-{name}.npy", folder / f"numbers-{name}.npz"
+    read = partial(_read_tiled, cameras=cameras, image_size=image_size)
     if not (frames_path.is_file() and numbers_path.is_file()):
-        _build(frames_path, numbers_path, episodes, cameras, skip_corrupt)
+        _build(frames_path, numbers_path, episodes, read, skip_corrupt)
     try:
         cache, skipped = _read(frames_path, numbers_path)
     except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         print(f"{folder}: the cache is damaged ({error}); decoding again", file=sys.stderr)
-        _build(frames_path, numbers_path, episodes, cameras, skip_corrupt)
+        _build(frames_path, numbers_path, episodes, read, skip_corrupt)
         cache, skipped = _read(frames_path, numbers_path)
     if skipped and not skip_corrupt:
         raise CorruptEpisodeError(
@@ -88,7 +99,7 @@ def _build(
     frames_path: Path,
     numbers_path: Path,
     episodes: list[Path],
-    cameras: tuple[str, ...],
+    read: Callable[[Path], tuple[str, np.ndarray, np.ndarray] | CorruptEpisodeError],
     skip_corrupt: bool,
 ) -> None:
     found: dict[str, np.ndarray] = {}
@@ -96,7 +107,7 @@ def _build(
     frames: np.memmap | None = None
     with atomic_write(frames_path) as frames_file, atomic_write(numbers_path) as numbers_file:
         processes = min(os.cpu_count() or 1, 1 + len(episodes) // EPISODES_PER_PROCESS)
-        decoded = work(partial(_read_tiled, cameras=cameras), episodes, processes)
+        decoded = work(read, episodes, processes)
         for item in tqdm(decoded, "decoding episodes", len(episodes), unit="episode"):
             if isinstance(item, CorruptEpisodeError):
                 if not skip_corrupt:
@@ -149,17 +160,24 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.m
     return array
 
 
-def tile(episode: Episode, cameras: tuple[str, ...]) -> np.ndarray:
+def tile(episode: Episode, cameras: tuple[str, ...], image_size: int) -> np.ndarray:
     """Put the views of an episode side by side, (T, Y, X * cameras, 3) uint8."""
-    return np.concatenate([episode.frames[camera] for camera in cameras], axis=2)
+    views = []
+    for camera in cameras:
+        view = episode.frames[camera]
+        if view.shape[1:3] != (image_size, image_size):
+            resized = droid_crop(torch.from_numpy(view[None]), image_size)
+            view = resized[0].round().to(torch.uint8).numpy()
+        views.append(view)
+    return np.concatenate(views, axis=2)
 
 
 def _read_tiled(
-    folder: Path, cameras: tuple[str, ...]
+    folder: Path, cameras: tuple[str, ...], image_size: int
 ) -> tuple[str, np.ndarray, np.ndarray] | CorruptEpisodeError:
     """Read one episode in a worker; a corrupt one comes back as the error itself."""
     try:
         episode = read_episode(folder, cameras)
     except CorruptEpisodeError as error:
         return error
-    return folder.name, tile(episode, cameras), episode.states
+    return folder.name, tile(episode, cameras, image_size), episode.states

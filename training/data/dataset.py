@@ -72,23 +72,31 @@ class Dataset:
         self._arrays: dict[str, ClipArrays] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, skip_corrupt: bool = False) -> Dataset:
+    def open(
+        cls, folder: str | Path, skip_corrupt: bool = False, image_size: int | None = None
+    ) -> Dataset:
         """Open a dataset folder.
 
         Args:
             folder: Folder with `dataset.json` and `episodes/`.
             skip_corrupt: Leave corrupt episodes out with a warning instead of raising. Files that
                 were changed without being corrupt are refused all the same.
+            image_size: Height and width in pixels that a view shall have, where it is not what was
+                recorded: a patch of 14 pixels, for instance, does not divide 128.
 
         Returns:
             The dataset; frames are decoded on the first `load_arrays`.
 
         Raises:
             FileNotFoundError: If there is no `dataset.json` or no episode.
-            ValueError: If `dataset.json` is damaged.
+            ValueError: If `dataset.json` is damaged, or `image_size` is not positive.
         """
         folder = Path(folder)
         index = read_index(folder)
+        if image_size is not None:
+            if image_size < 1:
+                raise ValueError(f"`image_size` must be at least 1 pixel, got {image_size}")
+            index["image_size"] = image_size
         if not episode_folders(folder):
             raise FileNotFoundError(f"{folder / 'episodes'} holds no episode")
         return cls(folder, index, skip_corrupt)
@@ -118,9 +126,10 @@ class Dataset:
         self.check_content()
         cache = open_cache(
             self.folder / "cache",
-            self.hash[:16],
+            f"{self.hash[:16]}-{self.index['image_size']}",
             episode_folders(self.folder),
             tuple(self.index["cameras"]),
+            self.index["image_size"],
             self.skip_corrupt,
         )
         rows = np.array([i for i, x in enumerate(cache.ids) if split_of(x) == split], np.int64)

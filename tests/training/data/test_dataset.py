@@ -233,3 +233,16 @@ def test_clips_are_read_ahead_by_bytes(tmp_path):
     content = (tmp_path / "l.npy").read_bytes()
     for (first, stop), clip in zip(arrays.file_ranges(spans), arrays.clips(spans), strict=True):
         assert content[first:stop] == clip.tobytes()
+
+
+def test_frames_are_resized_on_reading(dataset_folder):
+    recorded = Dataset.open(dataset_folder).load_arrays("test")
+    dataset = Dataset.open(dataset_folder, image_size=14)
+    resized = dataset.load_arrays("test")
+    assert dataset.index["image_size"] == 14
+    assert resized.frames.shape[2:] == (14, 28, 3)
+    assert abs(resized.clip(0, 0, 12).mean() - recorded.clip(0, 0, 12).mean()) < 2
+    again = Dataset.open(dataset_folder).load_arrays("test")  # one cache beside the other
+    assert again.frames.shape[2:] == (SIZE, 2 * SIZE, 3)
+    with pytest.raises(ValueError, match="image_size"):
+        Dataset.open(dataset_folder, image_size=0)

@@ -174,3 +174,8 @@ def test_reads_recordings_of_others(folder):
     episode = read_episode(folder, ("left",))
     assert episode.actions is None
     np.testing.assert_array_equal(episode.states, small_episode().states)
+
+
+def test_videos_are_encoded_without_what_differs_between_processes(folder):
+    """The encoder writes its settings into the file."""
+    assert b"mbtree=0" in (folder / "recordings" / "MP4" / "left.mp4").read_bytes()
