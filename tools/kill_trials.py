@@ -25,6 +25,8 @@ from jepa_gym.commands import TERMINATED, run_command
 
 CLI = (sys.executable, "-m", "jepa_gym.cli")
 REPOSITORY = Path(__file__).resolve().parents[1]
+STEPS = ("--steps", "60", "--save-every", "10", "--eval-every", "20", "--log-every", "1")
+STEPS += ("--batch-size", "4", "--threads", "1")
 SECONDS = 900.0
 """A single start may take this long."""
 
@@ -48,7 +50,7 @@ class Trial:
     """One command, and what of its output must not depend on being killed."""
 
     words: tuple[str, ...]
-    """The command; `{out}` is its output, `{data}` a dataset, `{model}` a world model."""
+    """The command; `{out}` is its output, `{data}` a dataset, `{encoder}` a pre-trained encoder."""
     essence: Callable[[Path], Any]
     """Reads what is compared from the output."""
 
@@ -115,25 +117,41 @@ def _without_times(record: dict[str, Any]) -> dict[str, Any]:
 
 def trials() -> dict[str, Trial]:
     """Return every command that writes for longer than a moment, at a small size."""
-    steps = ("--steps", "60", "--save-every", "10", "--eval-every", "20", "--log-every", "1")
-    train = ("--data", "{data}", "--output", "{out}", *steps, "--batch-size", "4")
-    bench = ("--episodes", "4", "--output", "{out}")
-    script = f"{REPOSITORY}/benchmarks/"
+    train = ("--data", "{data}", "--output", "{out}", *STEPS)
+    bench = ("--output", "{out}", "--episodes")
+    small = ("--tasks", "reach", "pick-place", "--agents", "mpc-cem", "scripted", "--no-videos")
+    scripts = REPOSITORY / "benchmarks"
+    main_job, experts = str(scripts / "reach_grasp.py"), str(scripts / "experts.py")
+    curve = str(scripts / "planner_curve.py")
     return {
         "collect": Trial((*CLI, "collect", "--output", "{out}", "--episodes", "60"), episodes),
         "joint": Trial((*CLI, "joint", *train), run_folder),
         "pretrain": Trial((*CLI, "pretrain", *train), run_folder),
-        "posttrain": Trial((*CLI, "posttrain", "--encoder", "{model}", *train), run_folder),
-        "decode": Trial((*CLI, "decode", "--checkpoint", "{model}", *train), run_folder),
+        "posttrain": Trial((*CLI, "posttrain", "--encoder", "{encoder}", *train), run_folder),
+        "decode": Trial((*CLI, "decode", "--checkpoint", "default", *train), run_folder),
         "train-rl": Trial(
-            (*CLI, "train-rl", "--output", "{out}/policy", "--steps", "600"),
-            lambda folder: policy(folder / "policy"),
+            (*CLI, "train-rl", "--output", "{out}/policy.safetensors", "--steps", "600"),
+            lambda folder: policy(folder / "policy.safetensors"),
         ),
-        "reach-grasp": Trial((sys.executable, script + "reach_grasp.py", *bench), table),
-        "experts": Trial((sys.executable, script + "experts.py", *bench), table),
-        "planner-curve": Trial((sys.executable, script + "planner_curve.py", *bench), table),
-        "camera-sweep": Trial((*CLI, "camera-sweep", "--output", "{out}"), table),
+        "reach-grasp": Trial((sys.executable, main_job, *bench, "6", *small), table),
+        "experts": Trial((sys.executable, experts, *bench, "3"), table),
+        "planner-curve": Trial(
+            (sys.executable, curve, *bench, "2", "--paper-episodes", "1", "--planners", "cem"),
+            table,
+        ),
+        "camera-sweep": Trial((*CLI, "camera-sweep", "--output", "{out}", "--quick"), table),
     }
+
+
+def prepare(folder: Path) -> None:
+    """Record the dataset and pre-train the encoder that trainings start from, once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data, encoder = str(folder / "data"), str(folder / "encoder")
+    for words in (
+        ("collect", "--output", data, "--episodes", "200"),
+        ("pretrain", "--data", data, "--output", encoder, *STEPS),
+    ):
+        subprocess.run([*CLI, *words], check=True, stderr=subprocess.DEVNULL)
 
 
 def main_run(config: Config) -> int:
@@ -142,6 +160,7 @@ def main_run(config: Config) -> int:
     names = config.only or tuple(every)
     if unknown := set(names) - set(every):
         raise ValueError(f"`--only` must be among {sorted(every)}, got {sorted(unknown)}")
+    prepare(config.folder)
     failed = 0
     for name in names:
         try:
@@ -186,11 +205,7 @@ def _start(
     trial: Trial, out: Path, config: Config, number: signal.Signals | None, after_s: float | None
 ) -> bool:
     """Start the command; return whether it was killed before its end."""
-    places = {
-        "out": str(out),
-        "data": str(config.folder / "data"),
-        "model": str(config.folder / "model"),
-    }
+    places = {name: str(config.folder / name) for name in ("data", "encoder")} | {"out": str(out)}
     words = [word.format(**places) for word in trial.words]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
