@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jepa_gym.files import atomic_write
+from jepa_gym.files import atomic_write, parse_json
 
 SETTINGS_FILE = "settings.json"
 Record = dict[str, Any]
@@ -118,7 +118,7 @@ class Results:
         found: list[Record] = []
         for number, line in enumerate(text[:complete].splitlines(), 1):
             try:
-                found.append(dict(json.loads(line)))
+                found.append(dict(parse_json(line)))
             except (ValueError, TypeError) as error:
                 if not overwrite:
                     raise ResultsError(
@@ -130,7 +130,7 @@ class Results:
     def _earlier_settings(self) -> Record | None:
         """Return the settings of the lines, or None if nothing readable tells them."""
         try:
-            found = json.loads((self.folder / SETTINGS_FILE).read_text())
+            found = parse_json((self.folder / SETTINGS_FILE).read_text())
         except (FileNotFoundError, ValueError):
             return None
         return found if isinstance(found, dict) else None

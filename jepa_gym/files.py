@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import re
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 CACHE_VARIABLE = "JEPA_GYM_CACHE"
 _HOST = re.sub(r"\W", "", platform.node())[:32]
@@ -91,3 +93,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON holds.
+
+    Args:
+        text: The content of a file that anyone may have written or damaged.
+
+    Raises:
+        ValueError: If it is no JSON, or nested so deeply that nobody meant it.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

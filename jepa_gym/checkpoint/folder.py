@@ -15,14 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from jepa_gym.checkpoint.errors import CheckpointError
-from jepa_gym.checkpoint.safetensors_file import DIGEST_KEY, write_safetensors
+from jepa_gym.checkpoint.safetensors_file import DIGEST_KEY, METADATA_KEY, write_safetensors
 from jepa_gym.checkpoint.weights import SAFETENSORS_FILE, open_weights
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.files import atomic_write
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
-_METADATA = {"format", "config", DIGEST_KEY}
+_METADATA = {"format", "config", DIGEST_KEY, METADATA_KEY}
 _EARLIER_NAME = ("encoder.spread.", "encoder.output_norm.")
 """Beginning of names of tensors in files of earlier versions, and today."""
 

@@ -1,4 +1,4 @@
-"""Our files of weights: safetensors whose metadata hold a digest of the tensors.
+"""Our files of weights: safetensors whose metadata hold digests of tensors and metadata.
 
 The header is written in a fixed order, so that equal weights give equal files; the safetensors
 library orders metadata by chance.
@@ -23,6 +23,8 @@ from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.files import atomic_write
 
 DIGEST_KEY = "sha256"
+METADATA_KEY = "metadata_sha256"
+"""Digest of the other metadata; files that were written before there was one lack it."""
 _METADATA = "__metadata__"
 _DAMAGE = (SafetensorError, ValueError, TypeError, KeyError, OverflowError, AssertionError)
 """What the library raises for files that it cannot read, unknown types of numbers among them."""
@@ -39,8 +41,10 @@ def write_safetensors(
         metadata: Kept beside them.
     """
     tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    kept = {"format": "pt"} | dict(metadata)
+    kept |= {DIGEST_KEY: "0" * 64, METADATA_KEY: _metadata_digest(kept)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, {"format": "pt"} | dict(metadata) | {DIGEST_KEY: "0" * 64})
+        save_file(tensors, temporary, kept)
         with temporary.open("r+b") as file:
             header, start = _header(file)
             header[_METADATA][DIGEST_KEY] = tensor_digest(file)
@@ -63,6 +67,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = load(content)
         metadata = _header(io.BytesIO(content))[0].get(_METADATA, {})
     _check_digest(path, metadata, tensor_digest(io.BytesIO(content)))
+    _check_metadata(path, metadata)
     return tensors, metadata
 
 
@@ -77,7 +82,9 @@ def mapped_safetensors(path: Path) -> Iterator[tuple[dict[str, Tensor], dict[str
         with _explained(path):
             mapped = opened.enter_context(safe_open(path, "pt"))
             tensors = {name: mapped.get_tensor(name) for name in list(mapped.keys())}
-        yield tensors, mapped.metadata() or {}
+            metadata = mapped.metadata() or {}
+        _check_metadata(path, metadata)
+        yield tensors, metadata
 
 
 def check_large_file(path: Path, metadata: Mapping[str, str]) -> None:
@@ -120,6 +127,20 @@ def _check_digest(path: Path, metadata: Mapping[str, str], digest: str) -> None:
             f"{path} is damaged: the digest of its tensors is {digest[:16]}..., not "
             f"{metadata[DIGEST_KEY][:16]}... as when it was written; copy or download it again"
         )
+
+
+def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    if METADATA_KEY in metadata and metadata[METADATA_KEY] != _metadata_digest(metadata):
+        raise CheckpointError(
+            f"{path} is damaged: what it tells of its tensors is not what was written; copy or "
+            "download it again"
+        )
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    """Hash the metadata without the digests in them; SHA-256 as hexadecimal digits."""
+    rest = {k: v for k, v in metadata.items() if k not in (DIGEST_KEY, METADATA_KEY)}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:

@@ -20,6 +20,8 @@ from jepa_gym.agents import make_agent
 from jepa_gym.agents.policy import write_policy
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
 
+from ..mutations import damage, no_code_runs  # noqa: F401  (a fixture)
+
 WIDTHS = {"achieved_goal": 3, "desired_goal": 3, "observation": 7}
 HIGH = np.float32([0.075] * 3 + [0.3] * 3 + [1])
 SIZES = {"observation": WIDTHS, "action_low": (-HIGH).tolist(), "action_high": HIGH.tolist()}
@@ -176,3 +178,17 @@ def test_another_zip_is_refused_before_anything_of_it_is_opened(tmp_path):
         pytest.raises(ValueError, match="is no policy of Stable-Baselines3"),
     ):
         make_agent("policy", path=path, allow_pickle=True)
+
+
+@pytest.mark.usefixtures("no_code_runs")
+def test_damaged_policies_are_refused_or_act_alike(own):
+    wanted = make_agent("policy", path=own).predict(observation(3))[0]
+
+    def same(got) -> bool:
+        return np.array_equal(got, wanted)
+
+    def act() -> np.ndarray:
+        return make_agent("policy", path=own).predict(observation(3))[0]
+
+    errors = (ValueError, FileNotFoundError, RuntimeError)
+    assert damage(own.parent, [own.name], act, same, errors, count=50) > 25

@@ -28,7 +28,7 @@ from jepa_gym.envs.physics.robosuite_assets import robosuite_version
 from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.tasks.base import FrankaEnv
-from jepa_gym.files import atomic_write
+from jepa_gym.files import atomic_write, parse_json
 from jepa_gym.training.collection.explorers import BEHAVIOURS, check_behaviours, exploration_env
 from jepa_gym.training.collection.record import record_episode
 from jepa_gym.training.data import content
@@ -164,7 +164,7 @@ def _check_settings(config: CollectConfig) -> None:
             )
     else:
         try:
-            known = json.loads(source.read_text())
+            known = parse_json(source.read_text())
             known = known if source == path else known["settings"]
             # settings that an earlier version did not have had these values
             known = CollectConfig(Path()).settings() | known

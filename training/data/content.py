@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from jepa_gym.files import atomic_write
+from jepa_gym.files import atomic_write, parse_json
 
 FILES_NAME = "files.json"
 Files = dict[str, tuple[int, int, str]]
@@ -61,7 +61,7 @@ def changed_names(known: Files, found: Files) -> list[str]:
 def read_files(folder: Path) -> Files:
     """Read `files.json`; a missing or damaged one holds nothing, it is derived from the files."""
     try:
-        entries = json.loads((folder / FILES_NAME).read_text())
+        entries = parse_json((folder / FILES_NAME).read_text())
         return {
             str(name): (int(size), int(time_ns), bytes.fromhex(digest).hex())
             for name, (size, time_ns, digest) in entries.items()

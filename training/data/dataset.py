@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jepa_gym.files import atomic_write
+from jepa_gym.files import atomic_write, parse_json
 from jepa_gym.names import did_you_mean
 from jepa_gym.poses import difference
 from jepa_gym.training.data import content
@@ -224,7 +224,7 @@ def read_index(folder: Path) -> dict[str, Any]:
             "run `jepa-gym collect` (it resumes)"
         )
     try:
-        index = json.loads(path.read_text())
+        index = parse_json(path.read_text())
         wrong = [key for key, kind in REQUIRED_KEYS.items() if not isinstance(index[key], kind)]
     except KeyError as error:
         raise ValueError(f"{path} lacks {error}; it needs {list(REQUIRED_KEYS)}") from error

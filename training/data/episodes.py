@@ -33,6 +33,7 @@ import h5py
 import numpy as np
 from av.error import FFmpegError
 
+from jepa_gym.files import parse_json
 from jepa_gym.states import unit_problem
 from jepa_gym.training.data.videos import read_video, write_video
 
@@ -207,7 +208,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     if len(paths) != 1:
         raise CorruptEpisodeError(folder, f"expected one metadata_*.json, found {len(paths)}")
     try:
-        metadata = json.loads(paths[0].read_text())
+        metadata = parse_json(paths[0].read_text())
     except ValueError as error:
         raise CorruptEpisodeError(folder, f"{paths[0].name} is not JSON ({error})") from error
     if not isinstance(metadata, dict):

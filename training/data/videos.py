@@ -59,6 +59,7 @@ def read_video(path: Path) -> np.ndarray:
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    if not container.streams.video:
-        raise ValueError(f"{path} holds no video")
-    return container.streams.video[0]
+    streams = container.streams.video
+    if not streams or streams[0].codec_context is None:  # a damaged header names no known codec
+        raise ValueError(f"{path} holds no video that can be decoded")
+    return streams[0]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 
 from jepa_gym import commands
-from jepa_gym.files import atomic_write
+from jepa_gym.files import atomic_write, parse_json
 from jepa_gym.names import did_you_mean
 from jepa_gym.training.engine.schedules import Schedule
 
@@ -189,8 +189,8 @@ def expanded(words: Sequence[str], presets: Mapping[str, Preset]) -> list[str]:
                 f"{sorted(presets) or 'none'}.{meant}"
             )
         try:
-            settings = json.loads(path.read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            settings = parse_json(path.read_text())
+        except ValueError as error:
             raise ValueError(f"{path} holds no settings in JSON ({error})") from error
         if not isinstance(settings, dict):
             raise ValueError(f"{path} must hold a JSON object with settings by name")

@@ -1,15 +1,8 @@
-"""Thousands of ways to damage a file of a model: an error that says so, or the same weights.
-
-`JEPA_GYM_MUTATIONS=20` makes every test draw twenty times as many.
-"""
+"""Thousands of ways to damage a file of a model: an error that says so, or the same weights."""
 
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import random
-import time
 
 import numpy as np
 import pytest
@@ -24,87 +17,12 @@ from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldMode
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.world_model import WorldModel
 
-TIMES = int(os.environ.get("JEPA_GYM_MUTATIONS", "1"))
-PER_FILE = 25
+from ... import mutations
+from ...mutations import PER_FILE, no_code_runs  # noqa: F401  (a fixture)
+
+pytestmark = pytest.mark.usefixtures("no_code_runs")
 DOCUMENTED = (CheckpointError, FileNotFoundError, ValueError)
-SLOWEST_S = 20.0
 WIDTH = 64
-
-
-class Evil:
-    """Unpickling it would leave a trace."""
-
-    def __reduce__(self):
-        return os.mkdir, (os.environ["JEPA_GYM_TRACE"],)
-
-
-def flip(content, rng):
-    """Flip one bit anywhere."""
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-
-
-def flip_start(content, rng):
-    """Flip up to three bits where headers and configurations are."""
-    for _ in range(rng.randint(1, 3)):
-        content[rng.randrange(min(len(content), 4000))] ^= 1 << rng.randrange(8)
-
-
-def flip_end(content, rng):
-    """Flip a bit where archives keep their list."""
-    content[-1 - rng.randrange(min(len(content), 600))] ^= 1 << rng.randrange(8)
-
-
-def cut(content, rng):
-    """Lose the end."""
-    del content[rng.randrange(len(content)) :]
-
-
-def lose(content, rng):
-    """Lose a piece in the middle."""
-    start = rng.randrange(len(content))
-    del content[start : start + rng.randint(1, 64)]
-
-
-def zero(content, rng):
-    """A page of zeros, as disks leave it after a crash."""
-    start = rng.randrange(len(content))
-    end = min(start + 512, len(content))
-    content[start:end] = bytes(end - start)
-
-
-def exchange(content, rng):
-    """Exchange one number in text for another one."""
-    digits = [place for place, byte in enumerate(content[:4000]) if 48 <= byte <= 57]
-    if digits:
-        content[rng.choice(digits)] = rng.choice(b"0123456789-eE.")
-
-
-def grow(content, rng):
-    """Make a number in text very long."""
-    digits = [place for place, byte in enumerate(content[:4000]) if 48 <= byte <= 57]
-    if digits:
-        place = rng.choice(digits)
-        content[place:place] = str(rng.randrange(10**12)).encode()
-
-
-def replace_all(content, rng):
-    """Something else altogether."""
-    content[:] = rng.choice(
-        [
-            b"",
-            b"{}",
-            b"[]",
-            b"null",
-            b"[" * 100_000,
-            b"<!DOCTYPE html><html>",
-            b"PK\x03\x04" + bytes(60),
-            (10**9).to_bytes(8, "little") + b"{" + bytes(50),
-            pickle.dumps(Evil()),
-        ]
-    )
-
-
-MUTATIONS = (flip, flip, flip_start, flip_end, cut, lose, zero, exchange, grow, replace_all)
 
 
 @pytest.fixture(scope="module")
@@ -129,41 +47,9 @@ def same(got, wanted):
 
 
 def damage(folder, names, read, wanted, seed, count=PER_FILE):
-    """Damage files of a folder, each alone; `read` raises a documented error or returns `wanted`.
-
-    Returns:
-        How many were refused.
-    """
-    rng, refused = random.Random(seed), 0
-    for name in names:
-        path = folder / name
-        content = path.read_bytes()
-        for _ in range(count * TIMES):
-            mutated, mutation = bytearray(content), rng.choice(MUTATIONS)
-            mutation(mutated, rng)
-            path.write_bytes(mutated)
-            start = time.perf_counter()
-            try:
-                got = read()
-            except DOCUMENTED as error:
-                refused += 1
-                assert "\n" not in str(error) or "nothing was loaded" in str(error)
-                assert error.__cause__ is None
-            else:
-                assert same(got, wanted), f"{mutation.__name__} changed {name} silently"
-            assert time.perf_counter() - start < SLOWEST_S
-        path.write_bytes(content)
-    assert same(read(), wanted)
-    return refused
-
-
-@pytest.fixture(autouse=True)
-def no_code_runs(tmp_path, monkeypatch):
-    trace = tmp_path / "trace"
-    monkeypatch.setenv("JEPA_GYM_TRACE", str(trace))
-    monkeypatch.setenv("JEPA_GYM_CACHE", str(tmp_path / "cache"))
-    yield
-    assert not trace.exists()
+    return mutations.damage(
+        folder, names, read, lambda got: same(got, wanted), DOCUMENTED, seed, count
+    )
 
 
 def test_checkpoint_folders(small, tmp_path):
