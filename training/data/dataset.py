@@ -44,6 +44,8 @@ REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
 }
 NAMED_FILES = 3
 """How many changed files an error names."""
+BOUNDS = {"image_size": (1, 8192), "step_s": (1e-3, 1e3), "max_move_m": (1e-4, 10.0)}
+"""Sizes in pixels, seconds and metres that an index may name."""
 
 
 class ContentError(ValueError):
@@ -235,6 +237,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         ) from error
     if wrong:
         raise ValueError(f"{path} holds a value of the wrong type for {wrong}")
+    wrong = [key for key, (low, high) in BOUNDS.items() if not low <= index[key] <= high]
+    if wrong:
+        raise ValueError(f"{path} must have {wrong} within {[BOUNDS[key] for key in wrong]}")
     return index
 
 
