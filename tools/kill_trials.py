@@ -190,7 +190,7 @@ def try_one(name: str, trial: Trial, config: Config) -> str:
     sent = finished = 0
     while sent < config.kills:
         number = signal.SIGKILL if sent % 2 == 0 else signal.SIGTERM
-        if _start(trial, killed, config, number, moments.uniform(0.3, max(1.0, duration))):
+        if _start(trial, killed, config, number, moments.uniform(0.3, max(1.0, 0.6 * duration))):
             sent += 1
             continue
         finished += 1  # it came to its end before the signal: begin again
