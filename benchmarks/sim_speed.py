@@ -55,6 +55,9 @@ class SpeedConfig(Measurement):
         for name in ("parts", "image_sizes", "vector_envs"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must name at least one")
+        for name, least in (("image_sizes", 16), ("vector_envs", 1)):
+            if min(getattr(self, name)) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
 
 
 def run(config: SpeedConfig) -> Record:

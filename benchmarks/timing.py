@@ -39,8 +39,10 @@ class Measurement:
         """Apply `quick` and check ranges.
 
         Raises:
-            ValueError: If a number is out of its range.
+            ValueError: If a number is out of its range, or `output` is no JSON file.
         """
+        if self.output is not None and self.output.suffix != ".json":
+            raise ValueError(f"`output` must end in .json, got {self.output}")
         for name, value in self.QUICK.items() if self.quick else ():
             object.__setattr__(self, name, value)
         at_least(self, rounds=1, **self.LEAST)
@@ -68,6 +70,8 @@ def command(
         if one_thread and any(os.environ.get(n) != value for n, value in ONE_THREAD.items()):
             # libraries read these when they are loaded, and some may be by now
             os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
+        if chosen.output is not None:  # found out before anything is measured
+            chosen.output.parent.mkdir(parents=True, exist_ok=True)
         figures = run(chosen)
         if chosen.output is not None:
             told = {n: str(x) if isinstance(x, Path) else x for n, x in asdict(chosen).items()}

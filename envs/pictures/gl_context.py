@@ -14,10 +14,12 @@ import ctypes.util
 import functools
 import importlib
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -26,6 +28,8 @@ from jepa_gym.envs.pictures.gl_help import gl_error
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _DESKTOP = ("glfw", "glx", "enable", "enabled", "on", "true", "1")
+SHADER_BYTES = 2**26
+"""Free space below which Mesa's cache of shaders is left alone."""
 _lock = threading.RLock()
 _contexts: list[SharedContext] = []
 """This process's context, last; before it those inherited by a fork, never to be touched again."""
@@ -148,7 +152,7 @@ def _is_egl(gl: Any) -> bool:
 
 def _make_gl_context() -> Any:
     try:
-        with _one_renderer_thread():
+        with _mesa_set_up():
             return _context_class()(64, 64)  # pictures go to offscreen buffers of their own size
     except Exception as error:  # the back ends raise half a dozen unrelated types
         raise gl_error(error) from error
@@ -182,17 +186,33 @@ def _is_installed(library: str) -> bool:
 
 
 @contextmanager
-def _one_renderer_thread() -> Iterator[None]:
-    """Have Mesa's CPU renderer work in the calling thread, unless LP_NUM_THREADS says otherwise.
+def _mesa_set_up() -> Iterator[None]:
+    """Set what Mesa reads when a context is made, unless the user has set it.
 
-    At these sizes its threads cost more than they bring, and a fork of a process that has them
-    waits for them forever (Gymnasium's AsyncVectorEnv makes one environment before it forks).
+    Its CPU renderer works in the calling thread: at these sizes its threads cost more than they
+    bring, and a fork of a process that has them waits for them forever (Gymnasium's AsyncVectorEnv
+    makes one environment before it forks). Its cache of shaders, which saves 0.1 s, is left alone
+    where the disk is nearly full: it is mapped into memory, so that the process would die of a bus
+    error.
     """
-    if "LP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["LP_NUM_THREADS"] = "0"
+    wanted = {"LP_NUM_THREADS": "0"}
+    if not _room_for_shaders():
+        wanted["MESA_SHADER_CACHE_DISABLE"] = "true"
+    added = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in added})
     try:
         yield
     finally:
-        del os.environ["LP_NUM_THREADS"]
+        for name in added:
+            del os.environ[name]
+
+
+def _room_for_shaders() -> bool:
+    """Tell whether the disk of Mesa's cache has room; a folder that nobody finds has none."""
+    named = os.environ.get("MESA_SHADER_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(named) if named else Path.home() / ".cache"
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return shutil.disk_usage(existing).free >= SHADER_BYTES
+    except (OSError, RuntimeError, StopIteration):
+        return False

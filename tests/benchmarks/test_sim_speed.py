@@ -96,7 +96,18 @@ def test_quick_overrides_the_counts():
     assert {name: getattr(config, name) for name in config.QUICK} == config.QUICK
 
 
-@pytest.mark.parametrize("fields", [{"frames": 0}, {"resets": 0}, {"rounds": 0}, {"parts": ()}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"frames": 0},
+        {"resets": 0},
+        {"rounds": 0},
+        {"parts": ()},
+        {"image_sizes": (128, 0)},
+        {"vector_envs": (0,)},
+        {"output": Path("figures.xyz")},
+    ],
+)
 def test_refuses_bad_arguments(fields):
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must"):
         SpeedConfig(**fields)

@@ -112,3 +112,13 @@ def test_ctrl_c_is_one_line_and_130(capsys):
 def test_every_speed_benchmark_ends_through_it(name):
     source = (Path(timing.__file__).parent / f"{name}.py").read_text()
     assert "return command(run, " in source and "tyro.cli" not in source
+
+
+def test_an_output_that_cannot_be_written_is_found_out_before_measuring(tmp_path, capsys):
+    (tmp_path / "file").touch()
+
+    def run(config: Measurement) -> dict:
+        raise AssertionError("it was measured")
+
+    assert command(run, Measurement, ["--output", str(tmp_path / "file" / "figures.json")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

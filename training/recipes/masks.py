@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 ASPECT_RATIO = (0.75, 1.5)
+ATTEMPTS = 200
+"""Draws of one mask before it is given up: almost none needs a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,12 @@ def _block_size(
 def _plane(
     rows: int, columns: int, height: int, width: int, blocks: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw block places until something stays visible; (rows, columns), True where hidden."""
-    while True:
+    """Draw block places until something stays visible; (rows, columns), True where hidden.
+
+    Raises:
+        ValueError: If the blocks hide everything again and again.
+    """
+    for _ in range(ATTEMPTS):
         hidden = torch.zeros(rows, columns, dtype=torch.bool)
         for _ in range(blocks):
             top = int(torch.randint(rows - height + 1, (), generator=generator))
@@ -93,6 +99,10 @@ def _plane(
             hidden[top : top + height, left : left + width] = True
         if not hidden.all():
             return hidden
+    raise ValueError(
+        f"{blocks} blocks of {height}x{width} tokens hid the whole {rows}x{columns} grid in each "
+        f"of {ATTEMPTS} draws; use fewer or smaller blocks"
+    )
 
 
 def _ids(chosen: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -385,3 +386,22 @@ def test_making_and_dropping_renderers_leaves_no_memory_behind():
     before = resident_mib()
     use(60)
     assert resident_mib() - before < 15
+
+
+@pytest.mark.parametrize(("free", "left_alone"), [(10**6, True), (10**9, False)])
+def test_a_nearly_full_disk_gets_no_shaders(monkeypatch, tmp_path, free, left_alone):
+    """Mesa maps its cache into memory: on a full disk the process would die of a bus error."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not made yet"))
+    monkeypatch.delenv("MESA_SHADER_CACHE_DIR", raising=False)
+    monkeypatch.delenv("MESA_SHADER_CACHE_DISABLE", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free))
+    with gl_context._mesa_set_up():
+        assert ("MESA_SHADER_CACHE_DISABLE" in os.environ) == left_alone
+    assert "MESA_SHADER_CACHE_DISABLE" not in os.environ
+
+
+def test_what_the_user_set_for_mesa_stays(monkeypatch):
+    monkeypatch.setenv("LP_NUM_THREADS", "2")
+    with gl_context._mesa_set_up():
+        assert os.environ["LP_NUM_THREADS"] == "2"
+    assert os.environ["LP_NUM_THREADS"] == "2"

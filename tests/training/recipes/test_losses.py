@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from jepa_gym.training.recipes import masks
 from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
 from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig, sample_masks
 
@@ -113,3 +114,9 @@ def test_sigreg_is_computed_in_float32_under_autocast():
     plain = sigreg(latents, 32, generator(1))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(sigreg(latents, 32, generator(1)), plain)
+
+
+def test_blocks_that_hide_everything_are_an_error():
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match="200 blocks of 2x2 tokens hid the whole 4x4 grid"):
+        masks._plane(4, 4, 2, 2, 200, generator)
