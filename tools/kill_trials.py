@@ -149,7 +149,8 @@ def prepare(folder: Path) -> None:
     data, encoder = str(folder / "data"), str(folder / "encoder")
     for words in (
         ("collect", "--output", data, "--episodes", "200"),
-        ("pretrain", "--data", data, "--output", encoder, *STEPS),
+        # few tokens: the landscape that chooses a checkpoint is searched for every one of them
+        ("pretrain", "--data", data, "--output", encoder, *STEPS, "--encoder.patch-size", "32"),
     ):
         subprocess.run([*CLI, *words], check=True, stderr=subprocess.DEVNULL)
 
