@@ -99,8 +99,15 @@ def _parsed(config: Callable[..., Config], arguments: Sequence[str] | None) -> C
         refused = _REFUSED.search(" ".join(re.sub(r"[│─╭╮╰╯]", " ", printed.getvalue()).split()))
         if refused:
             raise ValueError(refused[1]) from None
-        sys.stderr.write(printed.getvalue())
+        print(_without_its_box(printed.getvalue()), end="", file=sys.stderr)
         raise
+
+
+def _without_its_box(text: str) -> str:
+    """Return what tyro draws a box around as one line; nothing for nothing."""
+    parts = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+    told = [part for part in parts if part and part != "Parsing error"]
+    return f"error: {' '.join(told)}\n" if told else ""
 
 
 def guarded(run: Callable[[], Any], stopped: str = STOPPED) -> int:

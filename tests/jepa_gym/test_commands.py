@@ -41,10 +41,16 @@ def test_a_wrong_value_is_one_line_and_status_1(capsys: pytest.CaptureFixture) -
     assert capsys.readouterr().err == "error: `count` must be at least 1, got 0\n"
 
 
-def test_an_unknown_flag_is_status_2(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("flags", [["--cuont", "1"], ["--count", "many"], ["--count"]])
+def test_a_wrong_flag_is_one_line_and_status_2(
+    flags: list[str], capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        run_command(lambda _: None, Sizes, ["--cuont", "1"])
+        run_command(lambda _: None, Sizes, flags)
     assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1
+    assert "--count" in told or "--cuont" in told
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), AttributeError("x"), NotImplementedError("x")])
