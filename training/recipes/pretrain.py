@@ -3,9 +3,10 @@
 `jepa-gym pretrain --data DATASET --output RUN --minutes 40`
 
 The encoder sees a part of a clip, a predictor fills in the features of the hidden tokens, and the
-features come from a moving average of the encoder that sees the whole clip. Writes `encoder/` for
-`posttrain`. Deviations from the publication: small sizes, shorter clips, no random crop (it would
-change the metric geometry of a fixed camera), weight decay on all matrices, gradient clipping.
+features come from a moving average of the encoder that sees the whole clip. Writes that average
+for `posttrain` and, beside it, the predictor for `surprise`. Deviations from the publication: small
+sizes, shorter clips, no random crop (it would change the metric geometry of a fixed camera), weight
+decay on all matrices, gradient clipping.
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 2.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
 from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
+PREDICTOR_NAME = "masked_predictor.safetensors"
 SMALL = EncoderConfig(
     kind="vit", embed_dim=192, depth=6, num_heads=3, latent_dim=192, patch_size=16
 )
@@ -239,6 +241,9 @@ def train(config: PretrainConfig) -> Progress:
                 "config": json.dumps(settings.to_dict()),
                 "card": json.dumps(facts | {"test": figures}),
             }
+            sizes = {"predictor": json.dumps(asdict(config.predictor))}
+            path = config.output / PREDICTOR_NAME
+            write_safetensors(path, model.predictor.state_dict(), metadata | sizes)
             weights = model.target_encoder.state_dict()
             write_safetensors(config.output / ENCODER_NAME, weights, metadata)
             report(f"wrote {config.output / ENCODER_NAME}", progress, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import transformers
 from safetensors import safe_open
 
 from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.safetensors_file import read_safetensors
 from jepa_gym.checkpoint.start_frames import read_starts
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
@@ -133,6 +135,8 @@ def test_published_recipe(runs):
         )
     )
     assert any("probe_cm" in line for line in read_log(folder / "encoder"))
+    _, told = read_safetensors(folder / "encoder" / pretrain.PREDICTOR_NAME)
+    assert json.loads(told["predictor"])["embed_dim"] == 16
     config = posttrain.PosttrainConfig(
         output=folder / "ac", encoder=str(folder / "encoder"), predictor=PREDICTOR, **shared
     )
