@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from jepa_gym.models.transformer import Block
 from jepa_gym.training.engine.config import RunConfig
-from jepa_gym.training.engine.task import Batch, Task
+from jepa_gym.training.engine.task import Batch, Task, Tuning
 
 
 class _Loss(nn.Module):
@@ -46,11 +46,18 @@ def build_network(config: RunConfig, task: Task, processes: int) -> nn.Module:
     return network
 
 
-def build_optimizer(config: RunConfig, module: nn.Module) -> torch.optim.AdamW:
-    """Return AdamW over what requires a gradient; only matrices decay."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+def build_optimizer(config: RunConfig, task: Task) -> torch.optim.AdamW:
+    """Return AdamW over what requires a gradient; only matrices decay.
+
+    A group's `rate` is its learning rate over that of the run.
+    """
+    usual = Tuning(1.0, config.weight_decay)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for matrices in (True, False):
+        for name, parameter in task.module.named_parameters():
+            if parameter.requires_grad and (parameter.ndim > 1) == matrices:
+                tuning = task.tuning(name) if task.tuning else usual
+                decay = tuning.weight_decay if matrices else 0.0
+                group = {"params": [], "weight_decay": decay, "rate": tuning.rate}
+                groups.setdefault((tuning.rate, decay), group)["params"].append(parameter)
+    return torch.optim.AdamW(groups.values(), lr=0.0, betas=config.betas, fused=True)

@@ -14,6 +14,16 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How one of several parts is trained, which share a run."""
+
+    rate: float
+    """Learning rate over that of the run, whose schedule it follows."""
+    weight_decay: float
+    """Of matrices."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What a recipe trains."""
 
@@ -33,6 +43,8 @@ class Task:
     """Called after each optimiser step (moving averages)."""
     watch: Callable[[], Watched] | None = None
     """What tells a collapse; called as `evaluate` is."""
+    tuning: Callable[[str], Tuning] | None = None
+    """Name of a parameter -> how it is trained, where that is not as the configuration says."""
 
 
 @dataclass

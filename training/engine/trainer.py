@@ -66,7 +66,7 @@ class Trainer:
         if self.here.count > 1:
             globalise(self.module)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(config, self.module)
+        self.optimizer = build_optimizer(config, task)
         if self.here.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         self.network = build_network(config, task, self.here.count)
@@ -153,8 +153,9 @@ class Trainer:
         step, config = self.progress.step, self.config
         self.module.train()
         torch.manual_seed((config.seed * 1_000_003 + step) * self.here.count + self.here.rank)
+        rate = config.schedule.rate(step, steps, config.learning_rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.schedule.rate(step, steps, config.learning_rate)
+            group["lr"] = group["rate"] * rate
         self.optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         for number, rows in enumerate(self.share):

@@ -7,7 +7,8 @@ from torch import nn
 from jepa_gym.models.transformer import Block
 from jepa_gym.training.engine.distributed import Processes
 from jepa_gym.training.engine.network import build_network, build_optimizer
-from jepa_gym.training.engine.task import Task
+from jepa_gym.training.engine.schedules import Schedule
+from jepa_gym.training.engine.task import Task, Tuning
 
 from .toy import config, make
 
@@ -43,10 +44,29 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path, monkeypatch):
 
 
 def test_only_matrices_decay(tmp_path):
-    optimizer = build_optimizer(config(tmp_path), nn.Linear(4, 1))
+    optimizer = build_optimizer(config(tmp_path), task(nn.Linear(4, 1)))
     decays = {group["weight_decay"]: group["params"] for group in optimizer.param_groups}
     assert [p.ndim for p in decays[0.0]] == [1]
     assert [p.ndim for p in decays[0.04]] == [2]
+
+
+def test_parts_of_a_run_have_rates_and_decays_of_their_own(tmp_path):
+    tunings = {"last": Tuning(0.5, 0.25), "skip": Tuning(0.0, 0.0)}
+    parts = make(
+        config(tmp_path, schedule=Schedule(0, 0)),
+        tuning=lambda name: tunings.get(name.partition(".")[0], Tuning(1.0, 0.04)),
+    )
+    before = parts.module.skip.weight.clone()
+    parts.take_step(60)
+    named = {id(p): name for name, p in parts.module.named_parameters()}
+    found = {
+        named[id(p)]: (group["lr"], group["weight_decay"])
+        for group in parts.optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found["first.weight"] == (0.05, 0.04) and found["norm.weight"] == (0.05, 0.0)
+    assert found["last.weight"] == (0.025, 0.25) and found["last.bias"] == (0.025, 0.0)
+    assert torch.equal(parts.module.skip.weight, before)  # a rate of 0 stands still
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
