@@ -6,12 +6,14 @@ A folder per episode::
     trajectory.h5                 observation/robot_state/cartesian_position  (T, 6)
                                   observation/robot_state/gripper_position    (T,)
                                   observation/camera_extrinsics/<serial>_left (T, 6)
+                                  observation/timestamp/control/step_start    (T,) ms
                                   action, reward, success, simulator_state, timestamp_s
     recordings/MP4/<serial>.mp4   H.264, short groups of pictures, no B-frames
 
-The first three data sets and the videos are DROID's; the last line of data sets is our own. Which
-of these an episode has is told by `recorded` in the metadata that `jepa-gym` writes, so that one
-reader serves both. In our recordings the serial of a camera is its name.
+The first four data sets and the videos are DROID's; the last line of data sets is our own, with
+`timestamp_s` in the place of DROID's time. Which of these an episode has is told by `recorded` in
+the metadata that `jepa-gym` writes, so that one reader serves both. In our recordings the serial of
+a camera is its name.
 
 Extrinsics are the camera's pose in the robot's base frame with OpenCV's axes, as in DROID: x to the
 right of the picture, y down, z into the scene.
@@ -47,6 +49,8 @@ OWN_FIELDS = {
     "timestamp_s": "timestamps_s",
 }
 """Data set of our own -> field of `Episode`."""
+DROID_TIME = "observation/timestamp/control/step_start"
+"""DROID's physical time of each frame, milliseconds."""
 MAX_NUMBER = 1e6
 
 
@@ -181,10 +185,12 @@ def read_episode(folder: str | Path, cameras: tuple[str, ...] = ("left", "wrist"
     """
     folder = Path(folder)
     metadata = read_metadata(folder)
-    paths = {camera: video_path(folder, metadata, camera) for camera in cameras}
-    frames = {camera: _decode(folder, path) for camera, path in paths.items()}
-    serials = {camera: path.stem for camera, path in paths.items()}
-    numbers = read_trajectory(folder, metadata, serials)
+    frames = {}
+    for camera in cameras:
+        path = video_path(folder, metadata, camera)
+        with decoding(folder, path):
+            frames[camera] = read_video(path)
+    numbers = read_trajectory(folder, metadata)
     episode = Episode(frames=frames, metadata=metadata, **numbers)
     reason = problem(episode)
     if reason:
@@ -233,9 +239,15 @@ def video_path(folder: Path, metadata: dict[str, Any], camera: str) -> Path:
     return folder / "recordings" / "MP4" / Path(name).name
 
 
-def _decode(folder: Path, path: Path) -> np.ndarray:
+@contextmanager
+def decoding(folder: Path, path: Path) -> Iterator[None]:
+    """Name the episode's folder and the video where decoding fails in the block.
+
+    Raises:
+        CorruptEpisodeError: If anything is wrong with the video.
+    """
     try:
-        return read_video(path)
+        yield
     except (FFmpegError, ValueError, IndexError, OSError) as error:
         name = path.relative_to(folder)
         raise CorruptEpisodeError(folder, f"cannot decode {name} ({error})") from error
@@ -254,15 +266,12 @@ def _write_trajectory(path: Path, episode: Episode) -> None:
                 file[key] = np.asarray(value, bool if key == "success" else np.float64)
 
 
-def read_trajectory(
-    folder: Path, metadata: dict[str, Any], serials: dict[str, str]
-) -> dict[str, Any]:
+def read_trajectory(folder: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """Read the numbers of an episode, without its videos.
 
     Args:
         folder: The episode's folder.
         metadata: Its metadata.
-        serials: Camera -> name that its extrinsics have in the file.
 
     Returns:
         The fields of `Episode` but for frames and metadata.
@@ -272,6 +281,12 @@ def read_trajectory(
     """
     robot = "observation/robot_state"
     recorded = metadata.get("recorded", OWN_FIELDS) if metadata.get("writer") == WRITER else ()
+    ending = "_mp4_path"
+    serials = {
+        key.removesuffix(ending): Path(name).stem
+        for key, name in metadata.items()
+        if key.endswith(ending) and isinstance(name, str)
+    }
     try:
         with h5py.File(folder / "trajectory.h5", "r") as file:
             pose = np.asarray(file[f"{robot}/cartesian_position"], np.float64)
@@ -279,6 +294,9 @@ def read_trajectory(
             keys = {c: f"observation/camera_extrinsics/{x}_left" for c, x in serials.items()}
             extrinsics = {c: np.asarray(file[key]) for c, key in keys.items() if key in file}
             own = {OWN_FIELDS[key]: np.asarray(file[key]) for key in OWN_FIELDS if key in recorded}
+            if "timestamps_s" not in own and DROID_TIME in file:
+                milliseconds = np.asarray(file[DROID_TIME], np.float64)
+                own["timestamps_s"] = (milliseconds - milliseconds[:1]) / 1000
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CorruptEpisodeError(folder, f"cannot read trajectory.h5 ({error})") from error
     if pose.ndim != 2 or gripper.shape != pose.shape[:1]:

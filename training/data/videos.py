@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -56,6 +58,78 @@ def read_video(path: Path) -> np.ndarray:
     if not images:
         raise ValueError(f"{path} holds no frame")
     return np.stack(images)
+
+
+def frame_times(path: Path) -> list[int]:
+    """List the presentation times of a video's frames, growing, in ticks of its stream.
+
+    Nothing is decoded: the packets tell.
+
+    Args:
+        path: The video file.
+
+    Raises:
+        av.error.FFmpegError: If the file is missing, truncated or not a video.
+        ValueError: If packets have no time.
+    """
+    return _packets(path)[0]
+
+
+def read_frames(path: Path, rows: Sequence[int]) -> np.ndarray:
+    """Decode some frames of a video, from the nearest key frame before each.
+
+    Args:
+        path: The video file.
+        rows: Indices of frames, not decreasing.
+
+    Returns:
+        (rows, Y, X, 3) uint8, to the bit those of `read_video`.
+
+    Raises:
+        av.error.FFmpegError: If the file is missing, truncated or not a video.
+        IndexError: If there is no such frame.
+        ValueError: If a frame cannot be decoded.
+    """
+    times, keys = _packets(path)
+    if rows[0] < 0 or rows[-1] >= len(times):
+        raise IndexError(f"it has {len(times)} frames, {rows[0]} to {rows[-1]} were asked for")
+    found: dict[int, np.ndarray] = {}
+    with av.open(str(path)) as container:
+        stream = _video_stream(container, path)
+        stream.codec_context.thread_count = 1
+        decoded, reached = None, -1
+        for time in sorted({times[row] for row in rows}):
+            key = keys[bisect_right(keys, time) - 1]
+            if decoded is None or key > reached:
+                container.seek(key, stream=stream)
+                decoded = container.decode(stream)
+            for frame in decoded:
+                reached = frame.pts if frame.pts is not None else reached
+                if reached >= time:
+                    break
+            else:
+                raise ValueError("it ends before its last frame")
+            if reached != time:
+                raise ValueError("a frame is damaged")
+            found[time] = frame.to_ndarray(format="rgb24")
+    return np.stack([found[times[row]] for row in rows])
+
+
+def _packets(path: Path) -> tuple[list[int], list[int]]:
+    """Return the times of all frames and those of key frames, both growing."""
+    times, keys = [], []
+    with av.open(str(path)) as container:
+        for packet in container.demux(_video_stream(container, path)):
+            if not packet.size:
+                continue  # the end
+            if packet.pts is None:
+                raise ValueError("its frames have no times")
+            times.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+    if not keys or len(set(times)) != len(times):
+        raise ValueError(f"{path} holds no frame" if not times else "its frames' times are damaged")
+    return sorted(times), sorted(keys)
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
