@@ -105,20 +105,40 @@ class Checkpoints:
         paths = self.paths()
         if not paths:
             return None
-        try:
-            tensors, metadata = read_safetensors(paths[-1])
-            facts = json.loads(metadata["facts"])
-        except (CheckpointError, KeyError, ValueError) as error:
-            then = f"the run then goes on from {paths[-2].name}" if paths[1:] else "start again"
-            raise DamagedStateError(
-                f"{paths[-1]} is damaged ({error}): delete it ({then})"
-            ) from error
-        if facts["format"] != FORMAT:
-            raise DamagedStateError(
-                f"{paths[-1]} was written by another version of jepa-gym (format "
-                f"{facts['format']}, here {FORMAT}): finish the run there, or delete {self.folder}"
-            )
-        return tensors, facts
+        then = f"the run then goes on from {paths[-2].name}" if paths[1:] else "start again"
+        return read_checkpoint(paths[-1], f"delete it ({then})")
+
+
+def read_checkpoint(path: Path, advice: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read one checkpoint.
+
+    Args:
+        path: The file.
+        advice: What to do if it is damaged.
+
+    Returns:
+        Its tensors, on the CPU, and its facts.
+
+    Raises:
+        DamagedStateError: If it cannot be read, or its content is not what was written.
+    """
+    try:
+        tensors, metadata = read_safetensors(path)
+        facts = json.loads(metadata["facts"])
+    except (CheckpointError, KeyError, ValueError) as error:
+        raise DamagedStateError(f"{path} is damaged ({error}): {advice}") from error
+    if facts["format"] != FORMAT:
+        raise DamagedStateError(
+            f"{path} was written by another version of jepa-gym (format {facts['format']}, here "
+            f"{FORMAT}): finish the run there, or delete {path.parent}"
+        )
+    return tensors, facts
+
+
+def part_of(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Return one part of a checkpoint's tensors: `module`, `best` or `optimizer`, by its names."""
+    start = f"{kind}."
+    return {name.removeprefix(start): x for name, x in tensors.items() if name.startswith(start)}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

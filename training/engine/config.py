@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -71,6 +71,8 @@ class RunConfig:
     """Course of the learning rate."""
     weight_decay: float = 0.04
     """Of matrices; biases and norms have none."""
+    final_weight_decay: float | None = None
+    """Where the weight decay leads to, on half a cosine over the run; None keeps it constant."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of AdamW's two moments."""
     gradient_clip: float | None = 1.0
@@ -101,9 +103,10 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, got {value}")
-        for name in ("seed", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        for name in ("seed", "weight_decay", "final_weight_decay"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"`{name}` must not be negative, got {value}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"`betas` must be in [0, 1), got {self.betas}")
         if self.device != "auto":
@@ -117,8 +120,7 @@ class RunConfig:
 
 def plain(config: RunConfig) -> dict[str, Any]:
     """Return a configuration as JSON-compatible values."""
-    values = json.loads(json.dumps(asdict(config), default=str))
-    return {name: value for name, value in values.items() if name not in UNSAVED}
+    return _saved(asdict(config))
 
 
 def write_settings(config: RunConfig) -> None:
@@ -128,14 +130,45 @@ def write_settings(config: RunConfig) -> None:
 
 
 def changed_settings(config: RunConfig, before: Mapping[str, Any]) -> list[str]:
-    """Return in words what differs from the settings of an earlier run, and may not."""
+    """Return in words what differs from the settings of an earlier run, and may not.
+
+    Settings that the version of the earlier run did not have mean their defaults.
+    """
     now, free = plain(config), (*FREE_SETTINGS, *config.BY_CONTENT)
+    before = _completed(before, _defaults(config))
     names = [name for name in sorted({*now, *before}) if name not in free]
     return [
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in names
         if now.get(name) != before.get(name)
     ]
+
+
+def _defaults(config: RunConfig) -> dict[str, Any]:
+    """Return the defaults of a configuration's fields as JSON-compatible values."""
+    values = {}
+    for item in fields(config):
+        if item.default is not MISSING:
+            values[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            made = item.default_factory()
+            values[item.name] = asdict(made) if is_dataclass(made) else made
+    return _saved(values)
+
+
+def _saved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as settings.json has them."""
+    values = json.loads(json.dumps(values, default=str))
+    return {name: value for name, value in values.items() if name not in UNSAVED}
+
+
+def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with the defaults of what they do not have."""
+    return {**defaults, **values} | {
+        name: _completed(values[name], default)
+        for name, default in defaults.items()
+        if isinstance(default, Mapping) and isinstance(values.get(name), Mapping)
+    }
 
 
 def run_recipe(

@@ -58,6 +58,6 @@ def build_optimizer(config: RunConfig, task: Task) -> torch.optim.AdamW:
             if parameter.requires_grad and (parameter.ndim > 1) == matrices:
                 tuning = task.tuning(name) if task.tuning else usual
                 decay = tuning.weight_decay if matrices else 0.0
-                group = {"params": [], "weight_decay": decay, "rate": tuning.rate}
+                group = {"params": [], "weight_decay": decay, "decay": decay, "rate": tuning.rate}
                 groups.setdefault((tuning.rate, decay), group)["params"].append(parameter)
     return torch.optim.AdamW(groups.values(), lr=0.0, betas=config.betas, fused=True)

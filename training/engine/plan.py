@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jepa_gym.files import atomic_write
+from jepa_gym.training.engine.checkpoint import load_optimizer, optimizer_tensors
 from jepa_gym.training.engine.distributed import agreed
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def _fitting(budget_s: float, step_s: float, evaluation_s: float, eval_every: in
 def _measure(trainer: Trainer) -> tuple[float, float]:
     """Take some steps and an evaluation, and undo them; return the seconds of each."""
     before = {name: x.detach().clone() for name, x in trainer.module.state_dict().items()}
+    moments = optimizer_tensors(trainer.optimizer, trainer.module)
+    moments = {name: x.detach().clone() for name, x in moments.items()}
     limit = min(LONGEST_S, max(0.2, SHARE_OF_BUDGET * 60 * trainer.config.minutes))
     began = time.monotonic()
     trainer.evaluate()
@@ -110,6 +113,7 @@ def _measure(trainer: Trainer) -> tuple[float, float]:
     step_s = (time.monotonic() - began) / counted
     trainer.module.load_state_dict(before)
     trainer.optimizer.state.clear()
+    load_optimizer(trainer.optimizer, trainer.module, moments)
     trainer.progress.step = trainer.counted = 0
     return step_s, evaluation_s
 

@@ -39,8 +39,9 @@ class Task:
     """The figure that chooses the best state, lower is better."""
     inputs: Mapping[str, str]
     """Hashes of the content of data and whatever else the run depends on, by name."""
-    after_step: Callable[[], None] | None = None
-    """Called after each optimiser step (moving averages)."""
+    after_step: Callable[[float], None] | None = None
+    """Called after each optimiser step (moving averages) with `Schedule.course`, which part of the
+    run lies before it."""
     watch: Callable[[], Watched] | None = None
     """What tells a collapse; called as `evaluate` is."""
     tuning: Callable[[str], Tuning] | None = None

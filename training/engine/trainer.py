@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from jepa_gym.training.engine.checkpoint import Checkpoints, load_optimizer, optimizer_tensors
+from jepa_gym.training.engine.checkpoint import (
+    Checkpoints,
+    load_optimizer,
+    optimizer_tensors,
+    part_of,
+)
 from jepa_gym.training.engine.config import RunConfig, changed_settings, plain, write_settings
 from jepa_gym.training.engine.distributed import (
     Processes,
@@ -37,6 +42,7 @@ from jepa_gym.training.engine.plan import (
     write_plan,
 )
 from jepa_gym.training.engine.run_log import RunLog, Status
+from jepa_gym.training.engine.schedules import half_cosine
 from jepa_gym.training.engine.task import Progress, Task
 
 SAVE_EVERY_S = 120.0
@@ -156,6 +162,10 @@ class Trainer:
         rate = config.schedule.rate(step, steps, config.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * rate
+            if config.final_weight_decay is not None and group["decay"]:
+                group["weight_decay"] = half_cosine(
+                    group["decay"], config.final_weight_decay, config.schedule.course(step, steps)
+                )
         self.optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         for number, rows in enumerate(self.share):
@@ -166,7 +176,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
         self.optimizer.step()
         if self.task.after_step:
-            self.task.after_step()
+            self.task.after_step(config.schedule.course(step, steps))
         self._add(values, norm)
         self.progress.step += 1
 
@@ -278,6 +288,15 @@ class Trainer:
         }
         self.checkpoints.save(self.progress.step, tensors, facts)
 
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the weights and the optimiser's moments of a checkpoint, of any run.
+
+        Args:
+            tensors: As `Checkpoints.load` returns them.
+        """
+        self.module.load_state_dict(part_of(tensors, "module"))
+        load_optimizer(self.optimizer, self.module, part_of(tensors, "optimizer"))
+
     def _resume(self) -> None:
         found = self.checkpoints.load()
         if found is None:
@@ -294,14 +313,8 @@ class Trainer:
                 f"{self.config.output} holds a run that differs: {'; '.join(changed)}. Repeat its "
                 "command to go on with it, or choose another --output"
             )
-        parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
-        for full, tensor in tensors.items():
-            kind, _, name = full.partition(".")
-            if kind in parts:
-                parts[kind][name] = tensor
-        self.module.load_state_dict(parts["module"])
-        self.best = {name: x.clone() for name, x in parts["best"].items()}
-        load_optimizer(self.optimizer, self.module, parts["optimizer"])
+        self.start_from(tensors)
+        self.best = {name: x.clone() for name, x in part_of(tensors, "best").items()}
         self.sums = tensors["sums"].clone().to(self.here.device)
         self.names, self.counted = facts["names"], facts["counted"]
         self.progress, self.plan = Progress(**facts["progress"]), Plan(**facts["plan"])

@@ -59,6 +59,8 @@ class PretrainConfig(RunConfig):
     """Consecutive frames of a clip, a multiple of the tubelet's 2."""
     momentum: float = 0.99925
     """Of the moving average that gives the targets."""
+    final_momentum: float | None = None
+    """Where the momentum leads to, on a line over the run; None keeps it constant."""
     encoder: EncoderConfig = field(default_factory=lambda: SMALL)
     """Sizes of the encoder, of kind `vit`."""
     predictor: PredictorConfig = field(
@@ -73,8 +75,10 @@ class PretrainConfig(RunConfig):
             raise ValueError(
                 f"masked pre-training needs `encoder.kind`='vit', got {self.encoder.kind!r}"
             )
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"`momentum` must be in (0, 1), got {self.momentum}")
+        for name in ("momentum", "final_momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {value}")
         if self.frames < 2 or self.frames % 2:
             raise ValueError(f"`frames` must be a positive multiple of 2, got {self.frames}")
 
@@ -180,6 +184,13 @@ class MaskedModel(nn.Module):
             slow.lerp_(fast, 1 - momentum)
 
 
+def momentum(config: PretrainConfig, course: float) -> float:
+    """Return the momentum of the moving average where this part of the run is done."""
+    if config.final_momentum is None:
+        return config.momentum
+    return config.momentum + (config.final_momentum - config.momentum) * course
+
+
 def train(config: PretrainConfig) -> Progress:
     """Run the recipe and write `encoder.safetensors` in `config.output`.
 
@@ -226,7 +237,7 @@ def train(config: PretrainConfig) -> Progress:
             evaluate=lambda: probe(validation),
             score="probe_cm",
             inputs={"data": dataset.hash},
-            after_step=lambda: model.update_target_encoder(config.momentum),
+            after_step=lambda course: model.update_target_encoder(momentum(config, course)),
             watch=watch,
         )
         trainer = Trainer(config, task, here)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from jepa_gym.training.engine.config import (
     run_recipe,
     write_settings,
 )
-from jepa_gym.training.engine.schedules import Schedule
+from jepa_gym.training.engine.schedules import Schedule, half_cosine
 from jepa_gym.training.recipes import posttrain, pretrain
 
 
@@ -107,3 +108,35 @@ def test_schedule():
         Schedule(warmup=4, decay=4).phases(5)
     with pytest.raises(ValueError, match="must not be negative"):
         Schedule(final=-1)
+
+
+def test_settings_that_an_earlier_version_did_not_have_mean_their_defaults():
+    run = RunConfig(Path("d"), Path("o"))
+    before = plain(run)
+    del before["final_weight_decay"], before["schedule"]["stretch"]
+    assert changed_settings(run, before) == []
+    other = replace(run, final_weight_decay=0.4, schedule=Schedule(stretch=1.25))
+    assert len(changed_settings(other, before)) == 2
+
+
+def test_a_stretched_cosine_is_that_of_v_jepa_1():
+    """Its published schedules: 112,500 steps planned, of which 90,000 are taken."""
+    schedule = Schedule(
+        warmup=8 / 75, decay=67 / 75, start=2e-4, final=1e-6, shape="cosine", stretch=1.25
+    )
+    assert schedule.phases(90_000) == (12_000, 0, 78_000)
+    rates = [schedule.rate(step, 90_000, peak=6.25e-4) for step in (0, 11_999, 62_250, 89_999)]
+    halfway, end = (6.25e-4 + 1e-6) / 2, 1e-6 + 6.24e-4 * (1 + math.cos(math.pi * 78 / 100.5)) / 2
+    assert rates == pytest.approx([2e-4, 6.25e-4, halfway, end], rel=1e-3)
+    assert schedule.course(90_000, 90_000) == pytest.approx(0.8)
+    assert half_cosine(0.04, 0.4, 0.5) == pytest.approx(0.22)
+
+
+def test_a_cooldown_falls_all_along():
+    cooldown = Schedule(warmup=0, decay=1, final=1e-6, stretch=1.25)
+    rates = [cooldown.rate(step, 12_000, peak=5.25e-4) for step in (0, 6_000, 12_000)]
+    assert rates == pytest.approx([5.25e-4, 3.154e-4, 1.058e-4], rel=1e-3)
+    for steps in range(1, 200):
+        assert sum(Schedule(warmup=8 / 75, decay=67 / 75).phases(steps)) == steps
+    with pytest.raises(ValueError, match="stretch"):
+        Schedule(stretch=0.5)

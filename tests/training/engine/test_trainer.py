@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jepa_gym.checkpoint import safetensors_file
 from jepa_gym.commands import Terminated
+from jepa_gym.training.engine.checkpoint import Checkpoints
 from jepa_gym.training.engine.config import SETTINGS_NAME
 from jepa_gym.training.engine.monitors import CollapseError, Watched
 from jepa_gym.training.engine.plan import PLAN_NAME
@@ -238,3 +239,34 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 
     make(run, meet).run()
     assert statuses == [0]
+
+
+def test_weight_decay_follows_its_course(tmp_path):
+    run = config(tmp_path, weight_decay=0.04, final_weight_decay=0.4)
+    trainer, seen = None, []
+
+    def note(step: int) -> None:
+        seen.append([group["weight_decay"] for group in trainer.optimizer.param_groups])
+
+    trainer = make(run, note)
+    trainer.run()
+    decays = [row[0] for row in seen]
+    assert decays[:31:30] == pytest.approx([0.04, 0.22]) and 0.39 < decays[-1] < 0.4
+    assert {row[1] for row in seen} == {0.0}
+
+
+def test_a_run_starts_from_the_checkpoint_of_another_also_when_it_measures(tmp_path):
+    first = config(tmp_path)
+    make(first).run()
+    tensors, _ = Checkpoints(first.output, 1).load()
+    ends = []
+    for name, measures in (("plain", False), ("measured", True)):
+        trainer = make(config(tmp_path, output=tmp_path / name, learning_rate=0.01))
+        trainer.start_from(tensors)
+        assert trainer.module.skip.weight.equal(tensors["module.skip.weight"])
+        if measures:
+            trainer.dry_run()
+        trainer.run()
+        ends.append(Checkpoints(tmp_path / name, 1).load()[0])
+    assert ends[0]["optimizer.step.skip.weight"] == 120
+    assert all(ends[0][name].equal(x) for name, x in ends[1].items())
