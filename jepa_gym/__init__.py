@@ -19,7 +19,7 @@ from jepa_gym.names import did_you_mean
 if TYPE_CHECKING:
     from jepa_gym.world_model import WorldModel
 
-__all__ = ["TASKS", "WorldModel", "__version__", "make_env"]
+__all__ = ["ROBOSUITE_TASKS", "TASKS", "WorldModel", "__version__", "make_env"]
 __version__ = "0.1.0"
 
 TASKS: dict[str, str] = {}
@@ -44,6 +44,20 @@ for _task, _name, _horizon in (
         entry_point=f"jepa_gym.envs.tasks.{_task.replace('-', '_')}:{_name}Env",
         vector_entry_point=f"jepa_gym.envs.vector:{TASKS[_task]}",
         max_episode_steps=_horizon,
+        disable_env_checker=True,
+    )
+ROBOSUITE_TASKS = (
+    "Lift", "Stack", "NutAssembly", "NutAssemblySingle", "NutAssemblySquare", "NutAssemblyRound",
+    "PickPlace", "PickPlaceSingle", "PickPlaceMilk", "PickPlaceBread", "PickPlaceCereal",
+    "PickPlaceCan", "Door", "ToolHang",
+)  # fmt: skip
+"""robosuite's tasks for one arm with a gripper; `robosuite/Lift` is the first one's id."""
+for _task in ROBOSUITE_TASKS:
+    register(
+        id=f"robosuite/{_task}",
+        entry_point="jepa_gym.envs.tasks.robosuite_task:RobosuiteEnv",
+        kwargs={"task": _task},
+        max_episode_steps=100,
         disable_env_checker=True,
     )
 

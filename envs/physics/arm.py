@@ -8,6 +8,7 @@ its end.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -39,22 +40,38 @@ _DAMPING = IK_DAMPING**2 * np.eye(6)
 _HOME = np.array(HOME)
 
 
+@dataclass(frozen=True)
+class ArmNames:
+    """What the parts of the arm are called in a scene, and where its base stands there."""
+
+    joints: tuple[str, ...] = ARM_JOINTS
+    fingers: tuple[str, ...] = FINGER_JOINTS
+    pads: tuple[str, ...] = tuple(f"gripper_finger{i}_pad_collision" for i in (1, 2))
+    base_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The base frame's origin; its axes are those of the scene."""
+
+
 class Arm:
-    """Command the arm of one `MjData`.
+    """Command the arm of one `MjData`, whose first nine actuators are its servos and fingers.
 
     Args:
         model: The compiled scene.
         data: The simulation that is commanded.
+        names: What its parts are called there.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, names: ArmNames | None = None
+    ) -> None:
         self.model, self.data = model, data
+        names = names or ArmNames()
+        self._base = np.array(names.base_m)
         self._site = model.site("grip").id
-        self._dofs = np.array([model.joint(name).dofadr[0] for name in ARM_JOINTS])
-        self._qpos = np.array([model.joint(name).qposadr[0] for name in ARM_JOINTS])
-        self._fingers = np.array([model.joint(name).qposadr[0] for name in FINGER_JOINTS])
-        self._range = np.array([model.joint(name).range for name in ARM_JOINTS])
-        self._pads = [model.geom(f"gripper_finger{i}_pad_collision").id for i in (1, 2)]
+        self._dofs = np.array([model.joint(name).dofadr[0] for name in names.joints])
+        self._qpos = np.array([model.joint(name).qposadr[0] for name in names.joints])
+        self._fingers = np.array([model.joint(name).qposadr[0] for name in names.fingers])
+        self._range = np.array([model.joint(name).range for name in names.joints])
+        self._pads = [model.geom(name).id for name in names.pads]
         self._scratch = mujoco.MjData(model)
         self._jacobian, self._quat = np.zeros((6, model.nv)), np.zeros(4)
         self.closing = 0.0
@@ -65,9 +82,8 @@ class Arm:
         data = self.data
         opening = data.qpos[self._fingers[0]] - data.qpos[self._fingers[1]]
         closedness = min(1.0, max(0.0, 1.0 - opening / (2 * FINGER_TRAVEL_M)))
-        return np.array(
-            [*data.site_xpos[self._site], *euler(data.site_xmat[self._site]), closedness]
-        )
+        position = data.site_xpos[self._site] - self._base
+        return np.array([*position, *euler(data.site_xmat[self._site]), closedness])
 
     def solve(self, position: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, float]:
         """Return joint angles (7,) for a pose of the hand, and the remaining error in metres.
@@ -82,6 +98,7 @@ class Arm:
         """
         scratch, jacobian, turn = self._scratch, self._jacobian, np.zeros(3)
         gram, push = np.zeros((6, 6)), np.zeros(6)
+        position = position + self._base
         scratch.qpos[:] = self.data.qpos
         angles = scratch.qpos[self._qpos]
         for iteration in range(IK_ITERATIONS + 1):

@@ -13,7 +13,7 @@ import functools
 import mujoco
 import numpy as np
 
-from jepa_gym.envs.physics.meshes import visual_meshes
+from jepa_gym.envs.physics.meshes import VisualMesh, visual_meshes
 from jepa_gym.envs.physics.object_parts import SEEN_ONLY
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.robosuite_assets import (
@@ -24,6 +24,7 @@ from jepa_gym.envs.physics.robosuite_assets import (
 from jepa_gym.envs.pictures.cameras import CAMERAS, look_at_quat
 from jepa_gym.envs.pictures.textures import TEXTURES, add_material, add_texture, texture
 
+ARM_FILE, HAND_FILE = "robots/panda/robot.xml", "grippers/panda_gripper.xml"
 TIMESTEP_S = 1 / 240
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 FINGER_JOINTS = ("gripper_finger_joint1", "gripper_finger_joint2")
@@ -57,15 +58,19 @@ FINGER_RGBA = (0.12, 0.12, 0.13, 1.0)
 """Dark fingers, as the real hand's rubber pads: their opening must show against table and hand."""
 
 
+def link_meshes(source: str) -> list[VisualMesh]:
+    """Return the simplified visual meshes of a model file of robosuite's assets."""
+    path = asset(source)
+    tag = f"robosuite {robosuite_version()} mujoco {mujoco.__version__}"
+    return visual_meshes(path, mujoco.MjSpec.from_file(str(path)), tag)
+
+
 def _arm_spec() -> mujoco.MjSpec:
     """Return the Panda with simplified visuals, no arm collisions, gravity compensated servos."""
-    tag = f"robosuite {robosuite_version()} mujoco {mujoco.__version__}"
-    arm_xml, hand_xml = asset("robots/panda/robot.xml"), asset("grippers/panda_gripper.xml")
-    arm = mujoco.MjSpec.from_file(str(arm_xml))
-    hand = mujoco.MjSpec.from_file(str(hand_xml))
-    for spec, source in ((arm, arm_xml), (hand, hand_xml)):
-        meshes = visual_meshes(source, mujoco.MjSpec.from_file(str(source)), tag)
-        _replace_visuals(spec, meshes, keep_collisions=spec is hand)
+    arm = mujoco.MjSpec.from_file(str(asset(ARM_FILE)))
+    hand = mujoco.MjSpec.from_file(str(asset(HAND_FILE)))
+    for spec, source in ((arm, ARM_FILE), (hand, HAND_FILE)):
+        _replace_visuals(spec, link_meshes(source), keep_collisions=spec is hand)
         for actuator in list(spec.actuators):
             spec.delete(actuator)
         for sensor in list(spec.sensors):
@@ -89,15 +94,20 @@ def _replace_visuals(spec: mujoco.MjSpec, meshes: list, *, keep_collisions: bool
         spec.delete(material)
     for site in list(spec.sites):
         spec.delete(site)
+    add_visuals(spec, meshes)
+
+
+def add_visuals(spec: mujoco.MjSpec, meshes: list[VisualMesh], prefix: str = "") -> None:
+    """Add simplified meshes to the bodies that they belong to, whose names have a prefix."""
     for index, visual in enumerate(meshes):
-        name = f"visual_{index}"
+        name = f"{prefix}visual_{index}"
         spec.add_mesh(
             name=name,
             uservert=visual.vertices.ravel().tolist(),
             userface=visual.faces.ravel().tolist(),
             inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
         )
-        spec.body(visual.body).add_geom(
+        spec.body(prefix + visual.body).add_geom(
             type=mujoco.mjtGeom.mjGEOM_MESH,
             meshname=name,
             rgba=FINGER_RGBA if visual.body.endswith("finger") else visual.rgba,
@@ -105,30 +115,44 @@ def _replace_visuals(spec: mujoco.MjSpec, meshes: list, *, keep_collisions: bool
         )
 
 
-def _add_servos(spec: mujoco.MjSpec) -> None:
-    for joint in ARM_JOINTS:
-        spec.joint(joint).damping = [1.0, 0, 0]
-        spec.joint(joint).armature = 0.1
-        _add_servo(spec, joint, SERVO_STIFFNESS, SERVO_DAMPING, 150.0)
-    for joint in FINGER_JOINTS:
-        spec.joint(joint).armature = 0.2
-        spec.joint(joint).damping = [10.0, 0, 0]
-        spec.joint(joint).frictionloss = 0.1
-        _add_servo(spec, joint, FINGER_STIFFNESS, 40.0, FINGER_FORCE_N)
+def make_servos(
+    spec: mujoco.MjSpec,
+    arm: dict[str, mujoco.MjsActuator],
+    fingers: dict[str, mujoco.MjsActuator],
+) -> None:
+    """Make actuators position servos that carry out a move, and a grasp, within a step.
+
+    Args:
+        spec: The scene.
+        arm: Joint of the arm -> its actuator.
+        fingers: Joint of a finger -> its actuator.
+    """
+    for name, actuator in arm.items():
+        joint = spec.joint(name)
+        joint.damping, joint.armature = [1.0, 0, 0], 0.1
+        _make_servo(actuator, SERVO_STIFFNESS, SERVO_DAMPING, 150.0)
+    for name, actuator in fingers.items():
+        joint = spec.joint(name)
+        joint.damping, joint.armature, joint.frictionloss = [10.0, 0, 0], 0.2, 0.1
+        _make_servo(actuator, FINGER_STIFFNESS, 40.0, FINGER_FORCE_N)
 
 
-def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float, limit: float):
-    spec.add_actuator(
-        name=joint,
-        target=joint,
-        trntype=mujoco.mjtTrn.mjTRN_JOINT,
-        gaintype=mujoco.mjtGain.mjGAIN_FIXED,
-        biastype=mujoco.mjtBias.mjBIAS_AFFINE,
-        gainprm=[stiffness] + [0] * 9,
-        biasprm=[0, -stiffness, -damping] + [0] * 7,
-        forcelimited=True,
-        forcerange=[-limit, limit],
-    )
+def _make_servo(actuator: mujoco.MjsActuator, stiffness: float, damping: float, limit: float):
+    actuator.gaintype = mujoco.mjtGain.mjGAIN_FIXED
+    actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+    actuator.gainprm = [stiffness] + [0] * 9
+    actuator.biasprm = [0, -stiffness, -damping] + [0] * 7
+    actuator.ctrllimited = False
+    actuator.forcelimited, actuator.forcerange = True, [-limit, limit]
+
+
+def _add_actuators(spec: mujoco.MjSpec) -> None:
+    added = {
+        joint: spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        for joint in (*ARM_JOINTS, *FINGER_JOINTS)
+    }
+    arm = {joint: added[joint] for joint in ARM_JOINTS}
+    make_servos(spec, arm, {joint: added[joint] for joint in FINGER_JOINTS})
 
 
 def _add_world(spec: mujoco.MjSpec) -> None:
@@ -161,14 +185,20 @@ def _add_world(spec: mujoco.MjSpec) -> None:
             name=name, pos=pos, dir=[0.4 - pos[0], -pos[1], -pos[2]], diffuse=[diffuse] * 3,
             specular=[0.1] * 3, castshadow=False,
         )  # fmt: skip
+    add_cameras(spec)
+
+
+def add_cameras(spec: mujoco.MjSpec, origin_m: np.ndarray | None = None) -> None:
+    """Add the exterior cameras around a table whose frame has its origin at `origin_m` (3,)."""
+    origin = np.zeros(3) if origin_m is None else origin_m
     for name, camera in CAMERAS.items():
         quat = look_at_quat(camera.position, camera.target)
-        world.add_camera(name=name, pos=camera.position, quat=quat, fovy=camera.fovy_deg)
+        place = origin + camera.position
+        spec.worldbody.add_camera(name=name, pos=place, quat=quat, fovy=camera.fovy_deg)
 
 
-def _add_hand_frame(spec: mujoco.MjSpec) -> None:
+def add_hand_frame(hand: mujoco.MjsBody) -> None:
     """Add the `grip` site (axes parallel to the base when pointing down) and the wrist camera."""
-    hand = spec.body("gripper_right_gripper")
     hand.add_site(name="grip", pos=[0, 0, 0.097], quat=[0, 0.5**0.5, 0.5**0.5, 0], group=4)
     position, target = np.array([0.0, -0.09, 0.05]), np.array([0.0, 0.0, 0.108])
     quat = look_at_quat(position, target, up=(0.0, 1.0, 0.0))
@@ -206,6 +236,17 @@ def _add_distractors(spec: mujoco.MjSpec) -> None:
         )
 
 
+def simplify(spec: mujoco.MjSpec) -> None:
+    """Choose an integrator that is stable with stiff servos, and rendering for a CPU."""
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.visual.quality.shadowsize = 0
+    spec.visual.quality.offsamples = 0
+    # the near plane is znear * extent: left to itself it cuts the fingers out of the wrist's view
+    spec.stat.extent = 1.0
+    spec.visual.map.znear = 0.01
+    spec.visual.map.zfar = 10.0
+
+
 SCENE_KINDS = ("plain", "textured", "cluttered")
 """The default look; the same with all textures at hand; that with distractors as well."""
 
@@ -228,22 +269,16 @@ def scene_model(obj: str, kind: str = "plain") -> mujoco.MjModel:
     entry = object_spec(obj)
     spec = _arm_spec()
     spec.option.timestep = TIMESTEP_S
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10
-    spec.visual.quality.shadowsize = 0
-    spec.visual.quality.offsamples = 0
+    simplify(spec)
     spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
     spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
-    # the near plane is znear * extent: left to itself it cuts the fingers out of the wrist's view
-    spec.stat.extent = 1.0
     spec.stat.center = [0.4, 0, 0.2]
-    spec.visual.map.znear = 0.01
-    spec.visual.map.zfar = 10.0
-    _add_servos(spec)
+    _add_actuators(spec)
     _add_world(spec)
-    _add_hand_frame(spec)
+    add_hand_frame(spec.body("gripper_right_gripper"))
     body = spec.worldbody.add_body(name="object", pos=[0.5, 0, entry.half_height_m])
     body.add_freejoint(name="object")
     entry.build(spec, body)

@@ -18,6 +18,18 @@ def action_space(max_move_m: float) -> spaces.Box:
     return spaces.Box(-high, high)
 
 
+def state_space() -> spaces.Box:
+    """Return the box (7,) of states: metres, radians, closedness."""
+    high = np.array([REACH_M] * 3 + [np.pi] * 3 + [1.0], np.float32)
+    low = -high * np.array([1, 1, 1, 1, 1, 1, 0], np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def pixel_space(frame: tuple[int, int]) -> spaces.Box:
+    """Return the box of pictures with (rows, columns)."""
+    return spaces.Box(0, 255, (*frame, 3), np.uint8)
+
+
 def observation_space(frame: tuple[int, int] | None, depth: bool) -> spaces.Dict:
     """Return the space of observations.
 
@@ -25,9 +37,7 @@ def observation_space(frame: tuple[int, int] | None, depth: bool) -> spaces.Dict
         frame: (rows, columns) of a picture with all its views, None without pictures.
         depth: Whether depth is observed too.
     """
-    high = np.array([REACH_M] * 3 + [np.pi] * 3 + [1.0], np.float32)
-    low = -high * np.array([1, 1, 1, 1, 1, 1, 0], np.float32)
-    state = spaces.Box(low, high, dtype=np.float32)
+    state = state_space()
     place = spaces.Box(-REACH_M, REACH_M, (3,), np.float32)
     found: dict[str, spaces.Space] = {
         "observation": state,
@@ -37,7 +47,7 @@ def observation_space(frame: tuple[int, int] | None, depth: bool) -> spaces.Dict
     if frame is not None:
         found["goal_state"] = state
         for key in ("pixels", "goal_pixels"):
-            found[key] = spaces.Box(0, 255, (*frame, 3), np.uint8)
+            found[key] = pixel_space(frame)
         if depth:
             found["depth"] = spaces.Box(0.0, MAX_DEPTH_M, frame, np.float32)
     return spaces.Dict(found)
