@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -60,19 +61,21 @@ def read_video(path: Path) -> np.ndarray:
     return np.stack(images)
 
 
-def frame_times(path: Path) -> list[int]:
-    """List the presentation times of a video's frames, growing, in ticks of its stream.
-
-    Nothing is decoded: the packets tell.
+def frame_times(path: Path) -> np.ndarray:
+    """List when the frames of a video are shown, growing, without decoding: the packets tell.
 
     Args:
         path: The video file.
+
+    Returns:
+        (T,) float64 seconds.
 
     Raises:
         av.error.FFmpegError: If the file is missing, truncated or not a video.
         ValueError: If packets have no time.
     """
-    return _packets(path)[0]
+    ticks, _, tick_s = _packets(path)
+    return np.array([float(tick * tick_s) for tick in ticks])
 
 
 def read_frames(path: Path, rows: Sequence[int]) -> np.ndarray:
@@ -90,7 +93,7 @@ def read_frames(path: Path, rows: Sequence[int]) -> np.ndarray:
         IndexError: If there is no such frame.
         ValueError: If a frame cannot be decoded.
     """
-    times, keys = _packets(path)
+    times, keys, _ = _packets(path)
     if rows[0] < 0 or rows[-1] >= len(times):
         raise IndexError(f"it has {len(times)} frames, {rows[0]} to {rows[-1]} were asked for")
     found: dict[int, np.ndarray] = {}
@@ -115,11 +118,21 @@ def read_frames(path: Path, rows: Sequence[int]) -> np.ndarray:
     return np.stack([found[times[row]] for row in rows])
 
 
-def _packets(path: Path) -> tuple[list[int], list[int]]:
-    """Return the times of all frames and those of key frames, both growing."""
+def _packets(path: Path) -> tuple[list[int], list[int], Fraction]:
+    """Return the times of all frames and those of key frames, both growing, and a tick's seconds.
+
+    A file of many episodes is not walked through anew for every clip, as long as it is unchanged.
+    """
+    stat = path.stat()
+    return _read_packets(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_packets(path: Path, size: int, changed_ns: int) -> tuple[list[int], list[int], Fraction]:
     times, keys = [], []
     with av.open(str(path)) as container:
-        for packet in container.demux(_video_stream(container, path)):
+        stream = _video_stream(container, path)
+        for packet in container.demux(stream):
             if not packet.size:
                 continue  # the end
             if packet.pts is None:
@@ -127,9 +140,10 @@ def _packets(path: Path) -> tuple[list[int], list[int]]:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
+        tick_s = stream.time_base
     if not keys or len(set(times)) != len(times):
         raise ValueError(f"{path} holds no frame" if not times else "its frames' times are damaged")
-    return sorted(times), sorted(keys)
+    return sorted(times), sorted(keys), tick_s or Fraction(1)
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -11,7 +11,10 @@ __all__ = ["FORMATS", "Recording", "Source", "open_source"]
 
 FORMATS = {
     "jepa-gym": f"{__name__}.own:OwnSource",
+    "robomimic": f"{__name__}.robomimic:RobomimicSource",
     "droid": f"{__name__}.droid:DroidSource",
+    "videos": f"{__name__}.videos:VideoSource",
+    "pictures": f"{__name__}.pictures:PictureSource",
 }
 """Format -> where its `Source` lives; the first that recognises a folder reads it."""
 

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said(droid, tmp_path):
     with pytest.raises(CorruptEpisodeError, match=r"step_start` in milliseconds"):
         source.recording(name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"the formats are jepa-gym, droid"):
+    with pytest.raises(ValueError, match=r"the formats are jepa-gym, .*droid, videos, pictures"):
         open_source(tmp_path / "empty")
     with pytest.raises(ValueError, match="of the format jepa-gym"):
         open_source(droid, "jepa-gym")
