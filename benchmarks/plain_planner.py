@@ -54,46 +54,49 @@ def predict(
 ) -> Tensor:
     """Return the next latents (S, T, N, D) of all frames; see the predictor's own `forward`."""
     frames, patches = latents.shape[1:3]
-    conditions = [_linear(predictor.action_encoder, actions)]
-    conditions.append(_linear(predictor.state_encoder, states))
-    embedded = _linear(predictor.predictor_embed, latents)
+    conditions = [linear(predictor.action_encoder, actions)]
+    conditions.append(linear(predictor.state_encoder, states))
+    embedded = linear(predictor.predictor_embed, latents)
     x = torch.cat([torch.stack(conditions, 2), embedded], 2).flatten(1, 2)
     frame = torch.arange(frames).repeat_interleave(patches + 2)
     mask = frame[:, None] >= frame
-    positions = torch.zeros(frames, patches + 2, 3)
-    positions[:, 2:, 1:] = torch.cartesian_prod(*map(torch.arange, predictor.grid)).float()
+    positions = torch.zeros(frames, patches + 2, 3, dtype=torch.long)
+    positions[:, 2:, 1:] = torch.cartesian_prod(*map(torch.arange, predictor.grid))
     positions = positions.flatten(0, 1)
     positions[:, 0] = frame
     for block in predictor.predictor_blocks:
-        qkv = _linear(block.attn.qkv, block.norm1(x)).unflatten(-1, (3, block.attn.num_heads, -1))
+        qkv = linear(block.attn.qkv, block.norm1(x)).unflatten(-1, (3, block.attn.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (S, heads, tokens, head_dim)
         q, k = rotate(q, positions), rotate(k, positions)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + _linear(block.attn.proj, seen.transpose(1, 2).flatten(2))
-        hidden = F.gelu(_linear(block.mlp.fc1, block.norm2(x)))
-        x = x + _linear(block.mlp.fc2, hidden)
+        x = x + linear(block.attn.proj, seen.transpose(1, 2).flatten(2))
+        hidden = F.gelu(linear(block.mlp.fc1, block.norm2(x)))
+        x = x + linear(block.mlp.fc2, hidden)
     x = x.unflatten(1, (frames, -1))[:, :, 2:]
-    return _linear(predictor.predictor_proj, predictor.predictor_norm(x))
+    return linear(predictor.predictor_proj, predictor.predictor_norm(x))
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotate queries or keys (S, heads, tokens, head_dim) of (tokens, 3) positions, as published.
+    """Rotate queries or keys (S, heads, tokens, head_dim), as published, in their precision.
 
-    That is the kind ``v2`` of `jepa_gym.models.rope`.
+    Positions are (tokens, 3), or (S, heads, tokens, 3). That is the kind ``v2`` of
+    `jepa_gym.models.rope`.
     """
     width = 2 * (x.shape[-1] // 3 // 2)
     parts = []
     for axis in range(3):
         part = x[..., axis * width : (axis + 1) * width]
-        steps = torch.arange(width // 2) / (width / 2)
-        angles = (positions[:, axis, None] / 10000**steps).repeat(1, 2)  # (tokens, width)
+        steps = torch.arange(width // 2, dtype=x.dtype) / (width / 2)
+        angles = positions[..., axis, None] * (1 / 10000**steps)
+        angles = torch.cat([angles, angles], -1)  # (..., tokens, width)
         first, second = part.unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack([-second, first], -1).flatten(-2)
         parts.append(part * angles.cos() + turned * angles.sin())
     return torch.cat([*parts, x[..., 3 * width :]], -1)
 
 
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a layer as PyTorch does, whatever its class would do."""
     return F.linear(x, layer.weight, layer.bias)
 
 

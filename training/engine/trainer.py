@@ -41,9 +41,10 @@ from jepa_gym.training.engine.plan import (
     evaluation_interval,
     write_plan,
 )
+from jepa_gym.training.engine.prefetch import Batches
 from jepa_gym.training.engine.run_log import RunLog, Status
 from jepa_gym.training.engine.schedules import half_cosine
-from jepa_gym.training.engine.task import Progress, Task
+from jepa_gym.training.engine.task import Batch, Progress, Task
 
 SAVE_EVERY_S = 120.0
 
@@ -68,6 +69,7 @@ class Trainer:
             self.here.share_of(config.batch_size, part, config.accumulate)
             for part in range(config.accumulate)
         ]
+        self.batches = Batches(task.draw, self.share, self.here.device)
         self.module = task.module.to(self.here.device)
         if self.here.count > 1:
             globalise(self.module)
@@ -115,7 +117,8 @@ class Trainer:
     def dry_run(self) -> Progress:
         """Print what a run would do, write nothing to its folder, and return where it stands."""
         before = replace(self.progress)
-        self.here.say(describe(self, choose_steps(self, self.plan, measured=True)))
+        with closing(self.batches):
+            self.here.say(describe(self, choose_steps(self, self.plan, measured=True)))
         return before
 
     @contextmanager
@@ -126,6 +129,7 @@ class Trainer:
         try:
             yield
         finally:
+            self.batches.close()
             if self.here.first:
                 self.checkpoints.unlock()
 
@@ -168,8 +172,9 @@ class Trainer:
                 )
         self.optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
-        for number, rows in enumerate(self.share):
-            losses = self._backward(step, rows, last=number == len(self.share) - 1)
+        for number in range(len(self.share)):
+            batch = self.batches.get(step, number, steps)
+            losses = self._backward(step, batch, last=number == len(self.share) - 1)
             for name, value in losses.items():
                 part = value.detach().float() / len(self.share)
                 values[name] = values[name] + part if number else part
@@ -180,10 +185,8 @@ class Trainer:
         self._add(values, norm)
         self.progress.step += 1
 
-    def _backward(self, step: int, rows: slice, last: bool) -> dict[str, Tensor]:
-        """Add the gradients of some rows of a batch; return their losses."""
-        drawn = self.task.draw(step, rows)
-        batch = {name: x.to(self.here.device, non_blocking=True) for name, x in drawn.items()}
+    def _backward(self, step: int, batch: Batch, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of a part of a batch; return its losses."""
         network = self.network
         parallel = isinstance(network, DistributedDataParallel)
         with network.no_sync() if parallel and not last else nullcontext():

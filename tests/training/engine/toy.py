@@ -53,11 +53,11 @@ def make(
     module = Network()
 
     def draw(step: int, rows: slice) -> dict[str, torch.Tensor]:
-        before_step(step)
         generator = torch.Generator().manual_seed(run.seed + step)
         return {"x": torch.randn(run.batch_size, 4, generator=generator)[rows]}
 
     def loss(batch: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        before_step(step)
         seen = batch["x"] + noise * torch.randn(4)
         error = module(seen) - batch["x"].sum(1, keepdim=True)
         return {"loss": error.square().mean(), "absolute": error.detach().abs().mean()}
