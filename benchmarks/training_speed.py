@@ -145,7 +145,7 @@ def pretraining(config: TrainingSpeedConfig, arrays: ClipArrays) -> Case:
         masks = {name: x for name, x in batch.items() if name != "frames"}
         return {"loss": model.loss(batch["frames"], masks)}
 
-    task = _task(model, draw, loss, lambda: model.update_target_encoder(MOMENTUM))
+    task = _task(model, draw, loss, lambda course: model.update_target_encoder(MOMENTUM))
     return Case(task, lambda step: draw(step, slice(None)), plain_training.masked_loss, True)
 
 
@@ -181,9 +181,9 @@ def _task(
     module: nn.Module,
     draw: Callable[[int, slice], Batch],
     loss: Callable[[Batch, int], dict[str, Tensor]],
-    after_step: Callable[[], None] | None = None,
+    after_step: Callable[[float], None] | None = None,
 ) -> Task:
-    return Task(module, draw, loss, dict, "", {}, after_step)
+    return Task(module, draw, loss, dict, "", {}, after_step=after_step)
 
 
 CASES: dict[Part, Callable[[TrainingSpeedConfig, ClipArrays], Case]] = {
