@@ -11,6 +11,7 @@ __all__ = ["FORMATS", "Recording", "Source", "open_source"]
 
 FORMATS = {
     "jepa-gym": f"{__name__}.own:OwnSource",
+    "lerobot": f"{__name__}.lerobot:LeRobotSource",
     "robomimic": f"{__name__}.robomimic:RobomimicSource",
     "droid": f"{__name__}.droid:DroidSource",
     "videos": f"{__name__}.videos:VideoSource",
