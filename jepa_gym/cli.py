@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "joint": (f"{TRAINING}.recipes.joint:main", "train encoder and predictor together (default)"),
     "pretrain": (f"{TRAINING}.recipes.pretrain:main", "masked pre-training of an encoder"),
     "posttrain": (f"{TRAINING}.recipes.posttrain:main", "train a predictor on a frozen encoder"),
+    "probe": (f"{TRAINING}.recipes.probe:main", "read from an encoder's tokens what they hold"),
     "decode": (f"{TRAINING}.recipes.decode:main", "train a decoder that draws a model's latents"),
     "train-rl": (f"{TRAINING}.recipes.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),

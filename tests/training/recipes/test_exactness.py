@@ -18,7 +18,7 @@ from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import RunConfig
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes import decode, joint, posttrain, pretrain
+from jepa_gym.training.recipes import decode, joint, posttrain, pretrain, probe
 from jepa_gym.training.recipes.finish import model_config
 from jepa_gym.world_model import WorldModel
 
@@ -28,7 +28,7 @@ SIZES = {"embed_dim": 16, "depth": 1, "num_heads": 1}
 CONV = EncoderConfig(latent_dim=16, patch_size=8, **SIZES)
 VIT = EncoderConfig(kind="vit", latent_dim=16, patch_size=8, **SIZES)
 PREDICTOR = PredictorConfig(**SIZES)
-RECIPES = ("joint", "pretrain", "posttrain", "decode")
+RECIPES = ("joint", "pretrain", "posttrain", "decode", "probe")
 Train = Callable[[RunConfig], object]
 
 
@@ -55,6 +55,10 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
             ),
         ),
         "decode": (decode.train, decode.DecodeConfig(checkpoint=str(folder / "model"), **shared)),
+        "probe": (
+            probe.train,
+            probe.ProbeConfig(model=str(folder / "encoder"), target="direction", **shared),
+        ),
     }
 
 
