@@ -7,8 +7,7 @@ kept beside the data. Heads of several learning rates and weight decays learn at
 tokens; validation clips choose one of them, test clips are only reported. `random:SOURCE` is the
 control: the same sizes without what was learnt.
 
-Deviations from the publication: the learning rate falls linearly (there along a cosine), and clips
-are not augmented, as their tokens are kept.
+Deviation from the publication: clips are not augmented, as their tokens are kept.
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 5 and appendix; `evals/video_classification_frozen`,
 `evals/action_anticipation_frozen`.
@@ -61,7 +60,7 @@ class ProbeConfig(RunConfig):
     """Weight decay of a head whose `decays` is 1."""
     gradient_clip: float | None = None
     """Largest gradient norm of all heads together; None does not clip, and heads do not meet."""
-    schedule: Schedule = field(default_factory=lambda: Schedule(warmup=0.0, decay=0.99))
+    schedule: Schedule = field(default_factory=lambda: Schedule(0.0, 1.0, shape="cosine"))
     """Course of the learning rate."""
     batch_size: int = 64
     """Clips per step, over all processes."""

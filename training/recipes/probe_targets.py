@@ -59,7 +59,7 @@ class Track:
             CorruptEpisodeError: If it cannot be read.
         """
         metadata = read_metadata(folder)
-        numbers = read_trajectory(folder, metadata, {})
+        numbers = read_trajectory(folder, metadata)
         simulated = numbers.get("sim_state")
         enough = simulated is not None and simulated.shape[1] >= _OBJECT.stop
         objects = simulated[:, _OBJECT] if simulated is not None and enough else None

@@ -57,7 +57,9 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
         "decode": (decode.train, decode.DecodeConfig(checkpoint=str(folder / "model"), **shared)),
         "probe": (
             probe.train,
-            probe.ProbeConfig(model=str(folder / "encoder"), target="direction", **shared),
+            probe.ProbeConfig(
+                model=str(folder / "encoder"), target="direction", clips=60, rates=(1.0,), **shared
+            ),
         ),
     }
 
