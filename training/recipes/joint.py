@@ -30,7 +30,12 @@ from jepa_gym.training.engine.monitors import Watched
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
-from jepa_gym.training.recipes.losses import sigreg, teacher_forcing_and_rollout
+from jepa_gym.training.recipes.losses import (
+    Compared,
+    check_rollout,
+    sigreg,
+    teacher_forcing_and_rollout,
+)
 from jepa_gym.world_model import WorldModel
 
 ENCODER = EncoderConfig(patch_size=64, embed_dim=384, depth=2, num_heads=6, latent_dim=160)
@@ -50,6 +55,10 @@ class JointConfig(RunConfig):
 
     frames: int = 4
     """Consecutive frames of a clip."""
+    rollout_steps: int = 2
+    """Steps over which predictions are fed back; less than `frames`."""
+    rollout_loss: Compared = "every"
+    """Compare the frame of every step with the truth, or only the one at the end."""
     sigreg_weight: float = 0.2
     """Weight of the regulariser against collapse."""
     sigreg_projections: int = 64
@@ -72,8 +81,7 @@ class JointConfig(RunConfig):
                 "the joint recipe needs `encoder.kind`='conv': without its batch norm an encoder "
                 f"collapses, got {self.encoder.kind!r}"
             )
-        if self.frames < 3:
-            raise ValueError(f"`frames` must be at least 3 (two-step rollout), got {self.frames}")
+        check_rollout(self.rollout_steps, self.frames)
 
 
 class JointModel(nn.Module):
@@ -128,7 +136,10 @@ def joint_losses(
     world_model = model.world_model
     features = world_model.features(frames).float()
     latents = layer_norm(features)
-    forced, rollout = teacher_forcing_and_rollout(world_model, latents, actions, states, F.mse_loss)
+    forced, rollout = teacher_forcing_and_rollout(
+        *(world_model, latents, actions, states, F.mse_loss),
+        *(config.rollout_steps, config.rollout_loss),
+    )
     regulariser = sigreg(features.flatten(0, 1), config.sigreg_projections, generator)
     standardised = world_model.normaliser.states(states)
     state = F.mse_loss(model.read_states(latents).float(), standardised)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from jepa_gym.world_model import WorldModel
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Mean distance of two tensors of one shape, for instance `F.l1_loss`."""
+Compared = Literal["every", "end"]
+"""Frames of a rollout that are compared with the truth: every one, as in the published code, or the
+last one, as in the paper."""
 
 SIGREG_KNOTS = 17
 SIGREG_LIMIT = 5.0
@@ -53,35 +57,58 @@ def sigreg(latents: Tensor, num_projections: int, generator: torch.Generator) ->
         return len(latents) * process_count() * (error @ weights).mean()
 
 
+def check_rollout(steps: int, frames: int) -> None:
+    """Check that clips are long enough for a rollout.
+
+    Raises:
+        ValueError: If they are not, or there is no step.
+    """
+    if not 1 <= steps < frames:
+        raise ValueError(
+            f"`rollout_steps` must be at least 1 and less than `frames`, got {steps} steps in "
+            f"clips of {frames} frames"
+        )
+
+
 def teacher_forcing_and_rollout(
-    model: WorldModel, latents: Tensor, actions: Tensor, states: Tensor, distance: Distance
+    model: WorldModel,
+    latents: Tensor,
+    actions: Tensor,
+    states: Tensor,
+    distance: Distance,
+    steps: int = 2,
+    compared: Compared = "every",
 ) -> tuple[Tensor, Tensor]:
     """Compute the two prediction losses of V-JEPA 2-AC.
 
-    Teacher forcing predicts every next frame from true frames. The rollout then feeds the first
-    prediction back, with its gradient and the true states, and predicts the frame after it.
+    Teacher forcing predicts every next frame from true frames. The rollout feeds predictions back,
+    with their gradients and the true states, and predicts the frames after them.
 
     Args:
         model: The world model; only `predict` is used.
-        latents: (B, T, N, D) layer-normed latents, T >= 3.
+        latents: (B, T, N, D) layer-normed latents, T > `steps`.
         actions: (B, T - 1, 7).
         states: (B, T, 7).
         distance: L1 as published; the joint recipe takes the squared error.
+        steps: Of the rollout.
+        compared: Which of its frames are compared with the truth.
 
     Returns:
-        Teacher-forcing loss and two-step rollout loss; the published loss is their sum.
+        Teacher-forcing loss and rollout loss; the published loss is their sum.
 
     Raises:
-        ValueError: T < 3.
+        ValueError: The clips are too short.
 
     Reference: V-JEPA 2 (arXiv 2506.09985), equations 2 to 4; its public code, after the fix of
         pull request 25 (the first version fed the wrong frame).
     """
-    if latents.shape[1] < 3:
-        raise ValueError(f"two rollout steps need clips of 3 frames, got {latents.shape[1]}")
+    check_rollout(steps, latents.shape[1])
     predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
     forced = distance(predicted, latents[:, 1:])
-    context = torch.stack([latents[:, 0], predicted[:, 0]], 1)  # (B, 2, N, D)
-    second = model.predict(context, actions[:, :2], states[:, :2])[:, 1]
-    imagined = torch.stack([predicted[:, 0], second], 1)
-    return forced, distance(imagined, latents[:, 1:3])
+    imagined = predicted[:, :1]
+    for seen in range(2, steps + 1):
+        context = torch.cat([latents[:, :1], imagined], 1)  # (B, seen, N, D)
+        ahead = model.predict(context, actions[:, :seen], states[:, :seen])
+        imagined = torch.cat([imagined, ahead[:, -1:]], 1)
+    first = 0 if compared == "every" else steps - 1
+    return forced, distance(imagined[:, first:], latents[:, first + 1 : steps + 1])

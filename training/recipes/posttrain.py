@@ -36,7 +36,11 @@ from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS, watch
-from jepa_gym.training.recipes.losses import teacher_forcing_and_rollout
+from jepa_gym.training.recipes.losses import (
+    Compared,
+    check_rollout,
+    teacher_forcing_and_rollout,
+)
 from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, load_encoder
 from jepa_gym.world_model import WorldModel
 
@@ -53,8 +57,17 @@ class PosttrainConfig(RunConfig):
     """Peak learning rate of AdamW."""
     frames: int = 4
     """Consecutive frames of a clip."""
+    rollout_steps: int = 2
+    """Steps over which predictions are fed back; less than `frames`."""
+    rollout_loss: Compared = "every"
+    """Compare the frame of every step with the truth, or only the one at the end."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     """Sizes of the predictor."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        RunConfig.__post_init__(self)
+        check_rollout(self.rollout_steps, self.frames)
 
 
 PRESETS: dict[str, Preset] = {
@@ -102,7 +115,8 @@ def train(config: PosttrainConfig) -> Progress:
 
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
             forced, rollout = teacher_forcing_and_rollout(
-                model, batch["frames"].float(), batch["actions"], batch["states"], F.l1_loss
+                *(model, batch["frames"].float(), batch["actions"], batch["states"], F.l1_loss),
+                *(config.rollout_steps, config.rollout_loss),
             )
             return {
                 "loss": forced + rollout,

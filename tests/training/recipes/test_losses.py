@@ -78,8 +78,22 @@ def test_rollout_feeds_its_own_first_prediction():
     assert latents.grad[:, 0].abs().sum() > 0
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_rollouts_of_any_length_are_compared_at_every_step_or_at_the_end(steps):
+    model = Shift()
+    latents = torch.randn(2, 5, 5, 4, generator=generator())
+    actions, states = torch.randn(2, 4, 7), torch.randn(2, 5, 7)
+    moved = latents[:, :1] + actions[:, :steps, :1, None].cumsum(1)
+    errors = (moved - latents[:, 1 : steps + 1]).abs().mean((0, 2, 3))
+    for where, expected in (("every", errors.mean()), ("end", errors[-1])):
+        _, rollout = teacher_forcing_and_rollout(
+            model, latents, actions, states, F.l1_loss, steps, where
+        )
+        assert rollout.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_rollout_needs_three_frames():
-    with pytest.raises(ValueError, match="3 frames"):
+    with pytest.raises(ValueError, match="2 steps in clips of 2"):
         teacher_forcing_and_rollout(
             Shift(), torch.zeros(1, 2, 1, 2), torch.zeros(1, 1, 7), torch.zeros(1, 2, 7), F.l1_loss
         )

@@ -118,7 +118,7 @@ def test_calibration_makes_evaluation_agree_with_training(runs):
 def test_joint_refuses_what_fails(runs):
     with pytest.raises(ValueError, match="collapses"):
         joint_config(runs, encoder=VIT)
-    with pytest.raises(ValueError, match="at least 3"):
+    with pytest.raises(ValueError, match="less than `frames`"):
         joint_config(runs, frames=2)
 
 
