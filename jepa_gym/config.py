@@ -19,7 +19,7 @@ ENCODERS = {
     "hf": "jepa_gym.models.hugging_face:HuggingFaceEncoder",
 }
 """Kinds of encoders and where their classes live; `for_model` of a class makes one."""
-ROPE_KINDS = ("interleaved", "v2")
+ROPE_KINDS = ("interleaved", "v2", "sincos")
 STATE_CONVENTIONS = ("hand", "droid")
 """What a state is the pose of: the point between the fingertips, or as in DROID the arm's flange
 (roll near +-pi where the hand points down)."""
@@ -118,7 +118,8 @@ class EncoderConfig:
     patch_size: int = field(default=32, metadata=_was("patch"))
     """Pixels per token along each axis: the patch of `vit` and `hf`, the total stride of `conv`."""
     rope: str = "interleaved"
-    """Rotary embedding: `interleaved`, or `v2` for the published weights; `hf` has its own."""
+    """Positions: rotary, `interleaved`, or `v2` for the published weights; or `sincos`, absolute as
+    in V-JEPA 1, of `vit` only. `hf` has its own."""
     name: str = field(default="", metadata=_ADDED)
     """Of `hf`: a name on the Hugging Face hub, or a folder."""
     revision: str = field(default="", metadata=_ADDED)
@@ -134,6 +135,10 @@ class EncoderConfig:
         _require(
             self.rope in ROPE_KINDS,
             f"`encoder.rope` must be one of {ROPE_KINDS}, got {self.rope!r}",
+        )
+        _require(
+            self.rope != "sincos" or self.kind == "vit",
+            f"`encoder.rope`='sincos' belongs to kind='vit', got {self.kind!r}",
         )
         _check_blocks("encoder", self)
         _require(self.latent_dim >= 2, f"`encoder.latent_dim` must be >= 2, got {self.latent_dim}")
@@ -174,7 +179,8 @@ class PredictorConfig:
     mlp_ratio: float = 4.0
     """Hidden width of a block's MLP over `embed_dim`."""
     rope: str = "interleaved"
-    """Rotary embedding: `interleaved`, or `v2` for the published weights."""
+    """Positions: rotary, `interleaved`, or `v2` for the published weights; a masked predictor may
+    have `sincos`, absolute ones as in V-JEPA 1."""
     use_states: bool = field(default=True, metadata=_ADDED)
     """Whether a frame has a token for the robot's state."""
 
@@ -218,6 +224,10 @@ class WorldModelConfig:
         for name in ("context_frames", "train_frames"):
             value = getattr(self, name)
             _require(value >= 1, f"`{name}` must be at least 1, got {value}")
+        _require(
+            self.predictor.rope != "sincos",
+            "`predictor.rope` must be rotary for a predictor that is conditioned on actions",
+        )
         patch = self.encoder.patch_size
         _require(
             self.frame.height % patch == 0 and self.frame.width % patch == 0,

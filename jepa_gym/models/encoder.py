@@ -1,6 +1,7 @@
-"""The video transformer of V-JEPA 2.
+"""The video transformer of V-JEPA 2, and with absolute positions that of V-JEPA 1.
 
-Reference: V-JEPA 2 (arXiv 2506.09985); `src/models/vision_transformer.py`.
+Reference: V-JEPA 2 (arXiv 2506.09985) and V-JEPA (arXiv 2404.08471);
+`src/models/vision_transformer.py` of both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from jepa_gym.config import WorldModelConfig
 from jepa_gym.models.rope import Rotation, grid_rotation, part
+from jepa_gym.models.sincos import sincos_table
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 from jepa_gym.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
@@ -37,7 +39,7 @@ class PatchEmbed(nn.Module):
 
 
 class VideoTransformer(nn.Module):
-    """Tubelets, pre-norm blocks with 3-axis rotary positions, a final norm."""
+    """Tubelets, pre-norm blocks with positions along 3 axes, a final norm."""
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
@@ -63,6 +65,7 @@ class VideoTransformer(nn.Module):
         tubelet_size: int = 2,
         mlp_ratio: float = 4.0,
         rope: str = "interleaved",
+        trained_grid: tuple[int, int, int] | None = None,
     ) -> None:
         """Create the encoder; the grid follows from each input.
 
@@ -73,10 +76,14 @@ class VideoTransformer(nn.Module):
             patch_size: Patch side, pixels.
             tubelet_size: Frames of a token.
             mlp_ratio: Hidden width of an MLP over `embed_dim`.
-            rope: ``interleaved``, or ``v2`` for published weights.
+            rope: Rotary positions ``interleaved``, or ``v2`` for published weights; or
+                ``sincos``, the absolute ones of V-JEPA 1.
+            trained_grid: With ``sincos``, the tokens along time, rows and columns that published
+                weights were trained on; the positions of other inputs are interpolated.
         """
         super().__init__()
         self.patch_size, self.tubelet_size, self.rope = patch_size, tubelet_size, rope
+        self.trained_grid = trained_grid
         self.head_dim = embed_dim // num_heads
         self.patch_embed = PatchEmbed(embed_dim, patch_size, tubelet_size)
         self.blocks = Blocks(depth, embed_dim, num_heads, mlp_ratio)
@@ -113,10 +120,15 @@ class VideoTransformer(nn.Module):
         frames, rows, columns = x.shape[2:]
         x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
         x = x.contiguous()  # a view slows every block
-        rope = self._rotation(frames, (rows, columns), x.device)
+        rope = None
+        if self.rope == "sincos":
+            grid = (frames, rows, columns)
+            x = x + sincos_table(grid, x.shape[-1], x.device, self.trained_grid).to(x.dtype)
+        else:
+            rope = self._rotation(frames, (rows, columns), x.device)
         if token_ids is not None:
             x = torch.take_along_dim(x, token_ids[..., None], dim=1)
-            rope = part(rope, token_ids)
+            rope = rope and part(rope, token_ids)
         outputs = []
         for number, block in zip(range(wanted[-1] + 1), self.blocks, strict=False):
             x = block(x, rope)

@@ -1,4 +1,4 @@
-"""The masked predictor of V-JEPA 2's pre-training.
+"""The masked predictor of the pre-training of V-JEPA 2 and V-JEPA 1.
 
 The published code sorts the tokens by position before its blocks and back after them. Attention
 does not depend on the order, so here they stay where they are.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa_gym.models.rope import rotation
+from jepa_gym.models.sincos import sincos_embedding
 from jepa_gym.models.transformer import NORM_EPS, Blocks, init_transformer
 
 
@@ -37,9 +38,11 @@ class MaskedPredictor(nn.Module):
             embed_dim: Width of the blocks.
             depth: Number of blocks.
             num_heads: Attention heads.
-            num_mask_tokens: Learned mask tokens to choose from (one per kind of clip).
+            num_mask_tokens: Learned mask tokens to choose from: one per kind of clip in V-JEPA 2,
+                one per kind of mask in V-JEPA 1.
             mlp_ratio: Hidden width of an MLP over `embed_dim`.
-            rope: ``interleaved``, or ``v2`` for published weights.
+            rope: ``interleaved``, or ``v2`` for published weights; or ``sincos``, the absolute
+                positions of V-JEPA 1.
         """
         super().__init__()
         self.grid, self.head_dim, self.rope = grid, embed_dim // num_heads, rope
@@ -75,7 +78,10 @@ class MaskedPredictor(nn.Module):
         positions = torch.stack(
             [ids // (rows * columns), ids % (rows * columns) // columns, ids % columns], dim=-1
         )
-        rope = rotation(positions, self.head_dim, self.rope)
+        if self.rope == "sincos":
+            rope, x = None, x + sincos_embedding(positions, x.shape[-1]).to(x.dtype)
+        else:
+            rope = rotation(positions, self.head_dim, self.rope)
         for block in self.predictor_blocks:
             x = block(x, rope)
         return self.predictor_proj(self.predictor_norm(x[:, context.shape[1] :]))

@@ -18,10 +18,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from jepa_gym.training.data.clips import ClipSampler
 from jepa_gym.training.engine.task import Batch
 
 PREFIX = "augment."
 """Of the names that drawn numbers have in a batch."""
+APART = 7919
+"""Added to a run's seed for what is drawn beside its clips."""
 LUMA = (0.299, 0.587, 0.114)
 GREY = 127.5
 _WORD = 2**32 - 1
@@ -164,6 +167,41 @@ class PretrainAugmentations(Augmentations):
             mirrored = rearrange(split.flip(4), "b t y v x c -> b t y (v x) c")
             frames = torch.where(_per_clip(drawn["mirror"]), mirrored, frames)
         return Augmentations._changed(self, frames, drawn, views)
+
+
+class Augmenter:
+    """Draws and applies the augmentations of a run."""
+
+    def __init__(self, augment: Augmentations, sampler: ClipSampler, views: int) -> None:
+        """Prepare.
+
+        Args:
+            augment: Which, and how strong.
+            sampler: Of the run's clips; frames that are mixed in come from the same episodes.
+            views: Views side by side in a frame.
+        """
+        self.augment, self.sampler, self.views = augment, sampler, views
+        self.seed = sampler.seed + APART
+        self.others = ClipSampler(sampler.arrays, 1, sampler.batch_size, self.seed)
+
+    def draw(self, step: int, rows: slice) -> Batch:
+        """Draw what changes these rows of a step's batch, from seed and step alone."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        whole = self.augment.draw(self.sampler.batch_size, generator)
+        drawn = {name: numbers[rows] for name, numbers in whole.items()}
+        if self.augment.background:
+            drawn[f"{PREFIX}other"] = self.others.batch(step, rows).frames[:, 0]
+        return drawn
+
+    def apply(self, batch: Batch) -> Batch:
+        """Change the frames of a batch that has what `draw` drew; see `Augmentations.apply`."""
+        return self.augment.apply(batch, self.views)
+
+
+def still_rows(batch: int, share: float) -> Tensor:
+    """Return which clips of a batch are stills, (B,) bool, evenly spread over it."""
+    numbers = torch.arange(batch + 1, dtype=torch.float64)
+    return (numbers * share + 1e-9).floor().diff() > 0
 
 
 def random_resized_crop(

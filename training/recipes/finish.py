@@ -26,15 +26,19 @@ from jepa_gym.world_model import WorldModel
 TEST_PAIRS = 100
 
 
-def open_dataset(config: RunConfig) -> Dataset:
+def open_dataset(config: RunConfig, image_size: int | None = None) -> Dataset:
     """Open a run's dataset, decoded by the first process alone.
+
+    Args:
+        config: The run.
+        image_size: As for `Dataset.open`.
 
     Raises:
         FileNotFoundError, ValueError: As `Dataset.open` and `Dataset.load_arrays`; or if no
             episode falls into the training or the validation split.
     """
     with first_process_first():
-        dataset = Dataset.open(config.data, config.skip_corrupt)
+        dataset = Dataset.open(config.data, config.skip_corrupt, image_size)
         sizes = {split: len(dataset.load_arrays(split).ids) for split in SPLITS}
     for split in ("train", "validation"):
         if not sizes[split]:

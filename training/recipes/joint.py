@@ -13,7 +13,7 @@ prediction losses are then small, and the energy is flat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.monitors import Watched
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.augmentations import Augmentations, Augmenter
 from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
 from jepa_gym.training.recipes.losses import (
     Compared,
@@ -72,6 +73,8 @@ class JointConfig(RunConfig):
     """Sizes of the encoder."""
     predictor: PredictorConfig = PREDICTOR
     """Sizes of the predictor."""
+    augment: Augmentations = field(default_factory=Augmentations)
+    """Random changes of the clips that keep their geometry."""
 
     def __post_init__(self) -> None:
         """Check the encoder's kind and ranges."""
@@ -127,7 +130,7 @@ def joint_losses(
 
     Args:
         model: In training mode.
-        frames: (B, T, Y, X, 3) uint8.
+        frames: (B, T, Y, X, 3) uint8, or float in [0, 255].
         states: (B, T, 7).
         actions: (B, T - 1, 7).
         config: The weights.
@@ -206,12 +209,14 @@ def train(config: JointConfig) -> Progress:
         torch.manual_seed(config.seed)
         settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
         model = JointModel(WorldModel(settings))
+        augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         judges = Judges.choose(dataset, settings.context_frames, here)
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
 
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            return joint_losses(model, **batch, config=config, generator=generator)
+            seen = augmenter.apply(batch)
+            return joint_losses(model, **seen, config=config, generator=generator)
 
         def evaluate() -> dict[str, float]:
             calibrate(model.world_model, sampler)
@@ -219,7 +224,7 @@ def train(config: JointConfig) -> Progress:
 
         task = Task(
             module=model,
-            draw=lambda step, rows: vars(sampler.batch(step, rows)),
+            draw=lambda step, rows: vars(sampler.batch(step, rows)) | augmenter.draw(step, rows),
             loss=loss,
             evaluate=evaluate,
             score="landscape_error",

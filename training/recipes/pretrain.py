@@ -4,42 +4,45 @@
 
 The encoder sees a part of a clip, a predictor fills in the features of the hidden tokens, and the
 features come from a moving average of the encoder that sees the whole clip. Writes that average
-for `posttrain` and, beside it, the predictor for `surprise`. Deviations from the publication: small
-sizes, shorter clips, no random crop (it would change the metric geometry of a fixed camera), weight
-decay on all matrices, gradient clipping.
+for `posttrain` and, beside it, the predictor for `surprise`. The preset `published` has the
+published values. The defaults deviate from them: small sizes, shorter clips, no stills, no random
+crop (it would change the metric geometry of a fixed camera), gradient clipping, and a decay within
+the run.
+
+A cooldown goes on from the constant phase with longer clips and larger pictures:
+`jepa-gym pretrain --from RUN --output RUN2 --frames 16 --image-size 192 --steps 2000
+--schedule.warmup 0 --schedule.decay 1.0`
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 2.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
-from torch import Tensor, nn
+import tyro
+from torch import Tensor
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import check_tensors
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.config import EncoderConfig, PredictorConfig, checked_fields
-from jepa_gym.models import MaskedPredictor, VideoTransformer
-from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.monitors import Watched
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
+from jepa_gym.training.recipes.augmentations import Augmenter, PretrainAugmentations, still_rows
+from jepa_gym.training.recipes.cooldown import Start
 from jepa_gym.training.recipes.finish import model_config, open_dataset, provenance, report
+from jepa_gym.training.recipes.hand_probe import probe_hand
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS
-from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
+from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
@@ -53,10 +56,22 @@ SMALL = EncoderConfig(
 class PretrainConfig(RunConfig):
     """Pre-train an encoder by predicting masked parts of clips."""
 
+    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "from_run")
+
+    from_run: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
+    """Start from the newest checkpoint of another pre-training, or from one of its files: weights,
+    moving average and the optimiser's moments. The sizes are those of that run; pictures and clips
+    may be larger. The published cooldown starts so from the constant phase."""
+    image_size: int | None = None
+    """Height and width of a view, pixels; None takes the size that was recorded."""
     learning_rate: float = 5e-4
     """Peak learning rate of AdamW."""
     frames: int = 8
     """Consecutive frames of a clip, a multiple of the tubelet's 2."""
+    stills: float = 0.0
+    """Share of the clips that are stills: their first frame again and again."""
+    own_mask_tokens: bool = False
+    """Give each kind of mask its own mask token, as V-JEPA 1 has; V-JEPA 2 has one for both."""
     momentum: float = 0.99925
     """Of the moving average that gives the targets."""
     final_momentum: float | None = None
@@ -67,6 +82,8 @@ class PretrainConfig(RunConfig):
         default_factory=lambda: PredictorConfig(embed_dim=96, depth=4, num_heads=3)
     )
     """Sizes of the masked predictor."""
+    augment: PretrainAugmentations = field(default_factory=PretrainAugmentations)
+    """Random changes of the clips."""
 
     def __post_init__(self) -> None:
         """Check the encoder's kind and ranges."""
@@ -81,107 +98,66 @@ class PretrainConfig(RunConfig):
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {value}")
         if self.frames < 2 or self.frames % 2:
             raise ValueError(f"`frames` must be a positive multiple of 2, got {self.frames}")
+        if not 0 <= self.stills <= 1:
+            raise ValueError(f"`stills` must be within 0 .. 1, got {self.stills}")
 
 
+_VIT_L = {"embed_dim": 1024, "depth": 24, "num_heads": 16, "latent_dim": 1024}
+_PUBLISHED: Preset = {
+    "batch_size": 3072,
+    "learning_rate": 5.25e-4,
+    "weight_decay": 0.04,
+    "gradient_clip": None,
+    "momentum": 0.99925,
+    "stills": 0.25,
+    "checkpoint_activations": True,
+    "encoder": _VIT_L,
+    "predictor": {"embed_dim": 384, "depth": 12, "num_heads": 12},
+    "augment": {"crop": (0.3, 1.0), "aspect": (0.75, 1.35), "mirror": 0.5},
+}
 PRESETS: dict[str, Preset] = {
     "published": {
-        "steps": 252_000,
-        "batch_size": 3072,
+        **_PUBLISHED,
+        "steps": 240_000,
         "frames": 16,
-        "learning_rate": 5.25e-4,
-        "schedule": {"warmup": 1 / 21, "decay": 1 / 21, "start": 1e-4, "final": 1e-6},
-        "weight_decay": 0.04,
-        "gradient_clip": None,
-        "momentum": 0.99925,
-        "checkpoint_activations": True,
-        "encoder": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "latent_dim": 1024},
-        "predictor": {"embed_dim": 384, "depth": 12, "num_heads": 12},
-    }
+        "image_size": 256,
+        "schedule": {"warmup": 0.05, "decay": 0, "start": 1e-4},
+    },
+    "published-cooldown": {
+        **_PUBLISHED,
+        "steps": 12_000,
+        "frames": 64,
+        "image_size": 384,
+        "schedule": {"warmup": 0, "decay": 1.0, "final": 1e-6, "stretch": 1.25},
+    },
+    "vjepa1": {
+        **_PUBLISHED,
+        "steps": 90_000,
+        "frames": 16,
+        "image_size": 224,
+        "learning_rate": 6.25e-4,
+        "schedule": {
+            "warmup": 8 / 75,
+            "decay": 67 / 75,
+            "start": 2e-4,
+            "final": 1e-6,
+            "shape": "cosine",
+            "stretch": 1.25,
+        },
+        "final_weight_decay": 0.4,
+        "gradient_clip": 10.0,
+        "momentum": 0.998,
+        "final_momentum": 1.0,
+        "stills": 0.0,
+        "own_mask_tokens": True,
+        "encoder": {**_VIT_L, "rope": "sincos"},
+        "predictor": {"embed_dim": 384, "depth": 12, "num_heads": 16, "rope": "sincos"},
+    },
 }
-"""V-JEPA 2, ViT-L: 12,000 steps up, 228,000 constant, 12,000 down, here without longer clips at the
-end; fractions, so that --steps scales it."""
-
-
-class MaskedModel(nn.Module):
-    """Encoder, its moving average and the masked predictor."""
-
-    def __init__(self, world_model: WorldModel, predictor: PredictorConfig, frames: int) -> None:
-        """Create the parts.
-
-        Args:
-            world_model: Gives the encoder and the normalisation of pixels.
-            predictor: Sizes of the masked predictor.
-            frames: T of a clip.
-        """
-        super().__init__()
-        if not isinstance(world_model.encoder, VideoTransformer):
-            raise TypeError("masked pre-training needs an encoder of kind `vit`")
-        self.encoder = world_model.encoder
-        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        config = world_model.config
-        self.predictor = MaskedPredictor(
-            config.grid,
-            config.encoder.latent_dim,
-            predictor.embed_dim,
-            predictor.depth,
-            predictor.num_heads,
-            mlp_ratio=predictor.mlp_ratio,
-            rope=predictor.rope,
-        )
-        self.grid = (frames // self.encoder.tubelet_size, *config.grid)
-        self.normaliser = world_model.normaliser
-
-    def draw_masks(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw what is seen and hidden of each clip, for every kind of mask.
-
-        Args:
-            batch: B.
-            generator: On the CPU.
-
-        Returns:
-            `seen_k` (B, K) and `hidden_k` (B, M), indices into the grid of tokens.
-        """
-        masks = {}
-        for kind, config in enumerate(PUBLISHED):
-            pair = sample_masks(self.grid, batch, config, generator)
-            masks[f"seen_{kind}"], masks[f"hidden_{kind}"] = pair
-        return masks
-
-    def predictions(
-        self, frames: Tensor, masks: Mapping[str, Tensor]
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Encode clips and predict their hidden parts.
-
-        Args:
-            frames: (B, T, Y, X, 3) uint8.
-            masks: From `draw_masks`.
-
-        Returns:
-            The average's layer-normed features of the whole clips (B, tokens, D), and for every
-            kind of mask predictions and targets, both (B, M, D) float32.
-        """
-        video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
-        with torch.no_grad():
-            whole = layer_norm(self.target_encoder(video).float())
-        pairs = []
-        for kind in range(len(PUBLISHED)):
-            seen, hidden = masks[f"seen_{kind}"], masks[f"hidden_{kind}"]
-            predicted = self.predictor(self.encoder(video, seen), seen, hidden)
-            pairs.append((predicted.float(), torch.take_along_dim(whole, hidden[..., None], dim=1)))
-        return whole, pairs
-
-    def loss(self, frames: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
-        """Return the masked prediction loss, the mean over the kinds of mask."""
-        _, pairs = self.predictions(frames, masks)
-        return torch.stack([F.l1_loss(predicted, target) for predicted, target in pairs]).mean()
-
-    @torch.no_grad()
-    def update_target_encoder(self, momentum: float) -> None:
-        """Move the average a step towards the encoder."""
-        for slow, fast in zip(
-            self.target_encoder.parameters(), self.encoder.parameters(), strict=True
-        ):
-            slow.lerp_(fast, 1 - momentum)
+"""V-JEPA 2 with ViT-L: 12,000 steps up and 228,000 constant; its cooldown, for `--from`, which
+falls over 15,000 steps and stops at 12,000. V-JEPA 1 (arXiv 2404.08471,
+`configs/pretrain/vitl16.yaml`), which clipped the gradients of encoder and predictor apart, and
+after the warm-up only. Phases are fractions, so that --steps scales them."""
 
 
 def momentum(config: PretrainConfig, course: float) -> float:
@@ -199,25 +175,33 @@ def train(config: PretrainConfig) -> Progress:
         finds the hand on held-out episodes.
     """
     with processes(config.device, config.threads) as here:
-        dataset = open_dataset(config)
+        start = Start.read(config.from_run) if config.from_run else None
+        if start:
+            config = start.continued(config)
+        dataset = open_dataset(config, config.image_size)
         arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
         sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
         settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)
         world_model = WorldModel(settings).to(here.device)
-        model = MaskedModel(world_model, config.predictor, config.frames)
+        model = MaskedModel(world_model, config.predictor, config.frames, config.own_mask_tokens)
+        augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
+        stills = still_rows(config.batch_size, config.stills)
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0).frames
         watched_masks = model.draw_masks(WATCHED_CLIPS, torch.Generator().manual_seed(config.seed))
 
         def draw(step: int, rows: slice) -> Batch:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             masks = model.draw_masks(config.batch_size, generator)  # trimmed over the whole batch
-            frames = {"frames": sampler.batch(step, rows).frames}
-            return frames | {name: mask[rows] for name, mask in masks.items()}
+            frames = sampler.batch(step, rows).frames
+            still = stills[rows]
+            frames[still] = frames[still, :1]
+            drawn = {"frames": frames, **augmenter.draw(step, rows)}
+            return drawn | {name: mask[rows] for name, mask in masks.items()}
 
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
-            masks = {name: x for name, x in batch.items() if name != "frames"}
-            return {"loss": model.loss(batch["frames"], masks)}
+            batch = augmenter.apply(batch)
+            return {"loss": model.loss(batch.pop("frames"), batch)}
 
         def probe(measured: ClipArrays) -> dict[str, float]:
             world_model.encoder = model.target_encoder
@@ -236,11 +220,14 @@ def train(config: PretrainConfig) -> Progress:
             loss=loss,
             evaluate=lambda: probe(validation),
             score="probe_cm",
-            inputs={"data": dataset.hash},
+            inputs={"data": dataset.hash} | ({"from_run": start.digest} if start else {}),
             after_step=lambda course: model.update_target_encoder(momentum(config, course)),
             watch=watch,
         )
         trainer = Trainer(config, task, here)
+        if start and not trainer.progress.step:
+            trainer.start_from(start.tensors)
+            here.say(start.describe())
         if config.dry_run:
             return trainer.dry_run()
         progress = trainer.run()
@@ -290,41 +277,6 @@ def encoder_config(folder: Path) -> EncoderConfig:
         raise CheckpointError(f"{path} carries no configuration; it was not written by `pretrain`")
     sizes = json.loads(metadata["config"])["encoder"]
     return EncoderConfig(**checked_fields(EncoderConfig, sizes, f"configuration in {path}"))
-
-
-def probe_hand(
-    model: WorldModel, train_arrays: ClipArrays, held_out: ClipArrays, frames: int = 400
-) -> float:
-    """Fit ridge regression from frozen latents to the hand's position.
-
-    Args:
-        model: Gives the latents.
-        train_arrays: Where the probe is fitted.
-        held_out: Where it is measured.
-        frames: Frames of each split.
-
-    Returns:
-        Mean distance on held-out frames, cm.
-    """
-    (x, y), (x_test, y_test) = (
-        _probe_data(model, arrays, frames) for arrays in (train_arrays, held_out)
-    )
-    mean, offset = x.mean(0), y.mean(0)
-    x, x_test = x - mean, x_test - mean
-    kernel = x @ x.T  # fewer frames than features: solve the dual problem
-    ridge = 1e-2 * kernel.diagonal().mean() * torch.eye(len(x))
-    weights = torch.linalg.solve(kernel + ridge, y - offset)
-    predicted = x_test @ x.T @ weights + offset
-    return 100 * (predicted - y_test).norm(dim=1).mean().item()
-
-
-def _probe_data(model: WorldModel, arrays: ClipArrays, count: int) -> tuple[Tensor, Tensor]:
-    rng = np.random.default_rng(0)
-    episodes = rng.integers(len(arrays.rows), size=count)
-    times = rng.integers(arrays.states.shape[1], size=count)
-    clips = np.stack([arrays.clip(e, t, t + 1) for e, t in zip(episodes, times, strict=True)])
-    features = model.encode(clips).flatten(1).cpu()
-    return features, torch.from_numpy(arrays.states[episodes, times, :3])
 
 
 def _encoder_file(folder: Path) -> Path:

@@ -38,16 +38,23 @@ def test_saved_settings_can_be_read_again(tmp_path):
     assert plain(again) == plain(config) | {"seed": 4}
 
 
-@pytest.mark.parametrize("recipe", [pretrain.PretrainConfig, posttrain.PosttrainConfig])
-def test_published_presets_fit_their_recipes(recipe):
-    presets = (pretrain if recipe is pretrain.PretrainConfig else posttrain).PRESETS
-    words = expanded(
-        ["--config=published", "--data", "d", "--output", "o", "--steps", "21"], presets
-    )
-    words += ["--encoder", "e"] if recipe is posttrain.PosttrainConfig else []
-    config = tyro.cli(recipe, args=words)
-    assert config.steps == 21 and config.gradient_clip is None
-    assert config.schedule.phases(21) == (1, 19, 1)
+@pytest.mark.parametrize(
+    ("recipe", "name", "phases"),
+    [
+        (pretrain, "published", (12_000, 228_000, 0)),
+        (pretrain, "published-cooldown", (0, 0, 12_000)),
+        (pretrain, "vjepa1", (12_000, 0, 78_000)),
+        (posttrain, "published", (4_500, 85_500, 4_500)),
+    ],
+)
+def test_presets_fit_their_recipes(recipe, name, phases):
+    words = expanded([f"--config={name}", "--data", "d", "--output", "o"], recipe.PRESETS)
+    words += ["--encoder", "e"] if recipe is posttrain else []
+    kind = posttrain.PosttrainConfig if recipe is posttrain else pretrain.PretrainConfig
+    config = tyro.cli(kind, args=words)
+    assert config.steps and config.schedule.phases(config.steps) == phases
+    assert config.schedule.phases(21 * 5)[0] == round(105 * phases[0] / sum(phases))
+    assert config.gradient_clip == (10.0 if name == "vjepa1" else None)
 
 
 @pytest.mark.parametrize(

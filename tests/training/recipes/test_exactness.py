@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import RunConfig
+from jepa_gym.training.engine.schedules import Schedule
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes import decode, joint, posttrain, pretrain, probe
+from jepa_gym.training.recipes.augmentations import Augmentations, PretrainAugmentations
 from jepa_gym.training.recipes.finish import model_config
 from jepa_gym.world_model import WorldModel
 
@@ -29,6 +31,9 @@ CONV = EncoderConfig(latent_dim=16, patch_size=8, **SIZES)
 VIT = EncoderConfig(kind="vit", latent_dim=16, patch_size=8, **SIZES)
 PREDICTOR = PredictorConfig(**SIZES)
 RECIPES = ("joint", "pretrain", "posttrain", "decode", "probe")
+VARIANTS = ("cooldown", "vjepa1", "joint augmented")
+COSINE = Schedule(warmup=0.1, decay=0.9, shape="cosine", stretch=1.25)
+CHANGES = {"colour": 0.3, "blur": 0.5, "noise": 5.0, "cutout": 0.2, "background": 0.2}
 Train = Callable[[RunConfig], object]
 
 
@@ -41,6 +46,18 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
     shared |= {"steps": 12, "save_every": 4, "log_every": 1, "eval_every": 6, "batch_size": 4}
     masked = pretrain.PretrainConfig(frames=4, encoder=VIT, predictor=PREDICTOR, **shared)
     pretrain.train(replace(masked, output=folder / "encoder", steps=2))
+    sincos = {"rope": "sincos"}
+    vjepa1 = {
+        "encoder": replace(VIT, **sincos),
+        "predictor": replace(PREDICTOR, **sincos),
+        "own_mask_tokens": True,
+        "stills": 0.25,
+        "momentum": 0.9,
+        "final_momentum": 1.0,
+        "final_weight_decay": 0.4,
+        "schedule": COSINE,
+        "augment": PretrainAugmentations(**CHANGES, crop=(0.3, 1.0), mirror=0.5),
+    }
     dataset = Dataset.open(dataset_folder)
     torch.manual_seed(0)
     model = WorldModel(model_config(dataset, dataset.load_arrays("train"), CONV, PREDICTOR, 4))
@@ -48,6 +65,29 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
     return {
         "joint": (joint.train, joint.JointConfig(encoder=CONV, predictor=PREDICTOR, **shared)),
         "pretrain": (pretrain.train, masked),
+        "cooldown": (
+            pretrain.train,
+            replace(
+                masked,
+                from_run=folder / "encoder",
+                frames=8,
+                image_size=24,
+                schedule=Schedule(warmup=0, decay=1.0),
+            ),
+        ),
+        "vjepa1": (pretrain.train, replace(masked, **vjepa1)),
+        "joint augmented": (
+            joint.train,
+            joint.JointConfig(
+                encoder=CONV,
+                predictor=PREDICTOR,
+                rollout_steps=3,
+                rollout_loss="end",
+                learning_rate=3e-4,  # rounding grows with the rate and the length of the rollout
+                augment=Augmentations(**CHANGES),
+                **shared,
+            ),
+        ),
         "posttrain": (
             posttrain.train,
             posttrain.PosttrainConfig(
@@ -81,13 +121,14 @@ def killed_at(step: int) -> Callable[[Trainer, int], None]:
     return take_step
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", (*RECIPES, *VARIANTS))
 def test_killed_runs_end_like_an_uninterrupted_one(name, recipes, tmp_path, monkeypatch):
     train, config = recipes[name]
     config = replace(config, bf16=False)  # faster at these sizes
     whole, killed = (replace(config, output=tmp_path / kind) for kind in ("whole", "killed"))
     train(whole)
-    steps = sorted(random.Random(name).choices(range(config.steps), k=10))
+    kills = 10 if name in RECIPES else 3
+    steps = sorted(random.Random(name).choices(range(config.steps), k=kills))
     for step in steps:
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "take_step", killed_at(step))
@@ -101,7 +142,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(name, recipes, tmp_path, monk
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", (*RECIPES, *VARIANTS))
 def test_two_processes_have_the_losses_of_one(name, recipes, tmp_path, monkeypatch):
     train, config = recipes[name]
     config = replace(config, bf16=False, steps=50, eval_every=50, save_every=50)

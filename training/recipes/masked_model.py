@@ -1,0 +1,110 @@
+"""What masked pre-training trains: an encoder, its moving average and a masked predictor.
+
+Reference: V-JEPA 2 (arXiv 2506.09985), section 2.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from jepa_gym.config import PredictorConfig
+from jepa_gym.models import MaskedPredictor, VideoTransformer
+from jepa_gym.normalisation import layer_norm
+from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
+from jepa_gym.world_model import WorldModel
+
+
+class MaskedModel(nn.Module):
+    """Encoder, its moving average and the masked predictor."""
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        predictor: PredictorConfig,
+        frames: int,
+        own_mask_tokens: bool = False,
+    ) -> None:
+        """Create the parts.
+
+        Args:
+            world_model: Gives the encoder and the normalisation of pixels.
+            predictor: Sizes of the masked predictor.
+            frames: T of a clip.
+            own_mask_tokens: Whether each kind of mask has a mask token of its own.
+        """
+        super().__init__()
+        if not isinstance(world_model.encoder, VideoTransformer):
+            raise TypeError("masked pre-training needs an encoder of kind `vit`")
+        self.encoder = world_model.encoder
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        config = world_model.config
+        self.predictor = MaskedPredictor(
+            config.grid,
+            config.encoder.latent_dim,
+            predictor.embed_dim,
+            predictor.depth,
+            predictor.num_heads,
+            num_mask_tokens=len(PUBLISHED) if own_mask_tokens else 1,
+            mlp_ratio=predictor.mlp_ratio,
+            rope=predictor.rope,
+        )
+        self.grid = (frames // self.encoder.tubelet_size, *config.grid)
+        self.normaliser = world_model.normaliser
+
+    def draw_masks(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw what is seen and hidden of each clip, for every kind of mask.
+
+        Args:
+            batch: B.
+            generator: On the CPU.
+
+        Returns:
+            `seen_k` (B, K) and `hidden_k` (B, M), indices into the grid of tokens.
+        """
+        masks = {}
+        for kind, config in enumerate(PUBLISHED):
+            pair = sample_masks(self.grid, batch, config, generator)
+            masks[f"seen_{kind}"], masks[f"hidden_{kind}"] = pair
+        return masks
+
+    def predictions(
+        self, frames: Tensor, masks: Mapping[str, Tensor]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Encode clips and predict their hidden parts.
+
+        Args:
+            frames: (B, T, Y, X, 3) uint8, or float in [0, 255].
+            masks: From `draw_masks`.
+
+        Returns:
+            The average's layer-normed features of the whole clips (B, tokens, D), and for every
+            kind of mask predictions and targets, both (B, M, D) float32.
+        """
+        video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
+        with torch.no_grad():
+            whole = layer_norm(self.target_encoder(video).float())
+        pairs = []
+        for kind in range(len(PUBLISHED)):
+            seen, hidden = masks[f"seen_{kind}"], masks[f"hidden_{kind}"]
+            predicted = self.predictor(self.encoder(video, seen), seen, hidden, mask_index=kind)
+            pairs.append((predicted.float(), torch.take_along_dim(whole, hidden[..., None], dim=1)))
+        return whole, pairs
+
+    def loss(self, frames: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """Return the masked prediction loss, the mean over the kinds of mask."""
+        _, pairs = self.predictions(frames, masks)
+        return torch.stack([F.l1_loss(predicted, target) for predicted, target in pairs]).mean()
+
+    @torch.no_grad()
+    def update_target_encoder(self, momentum: float) -> None:
+        """Move the average a step towards the encoder."""
+        for slow, fast in zip(
+            self.target_encoder.parameters(), self.encoder.parameters(), strict=True
+        ):
+            slow.lerp_(fast, 1 - momentum)
