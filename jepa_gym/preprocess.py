@@ -50,12 +50,7 @@ def normalise(
 
 
 def evaluation_transform(frames: Tensor, crop: int = 256) -> Tensor:
-    """Apply the transform of the published evaluations.
-
-    The short side becomes int(crop * 256 / 224) (292 for 256), the long side is scaled alike and
-    rounded down; pixels stay whole numbers, those of OpenCV's `resize`. The crop starts at half of
-    the surplus, where a half pixel is rounded to the even number. Then `normalise`. Frames whose
-    short side fits already are not resized.
+    """Apply the transform of the published evaluations: `evaluation_crop`, then `normalise`.
 
     Args:
         frames: (B, T, Y, X, 3) uint8.
@@ -68,6 +63,28 @@ def evaluation_transform(frames: Tensor, crop: int = 256) -> Tensor:
         TypeError: When the frames are not uint8.
         ValueError: When shape or crop is not allowed.
     """
+    return normalise(evaluation_crop(frames, crop))
+
+
+def evaluation_crop(frames: Tensor, crop: int = 256) -> Tensor:
+    """Resize and cut out the centre, as the published evaluations do.
+
+    The short side becomes int(crop * 256 / 224) (292 for 256), the long side is scaled alike and
+    rounded down; pixels stay whole numbers, those of OpenCV's `resize`. The crop starts at half of
+    the surplus, where a half pixel is rounded to the even number. Frames whose short side fits
+    already are not resized.
+
+    Args:
+        frames: (B, T, Y, X, 3) uint8.
+        crop: Side of the result, pixels.
+
+    Returns:
+        (B, T, crop, crop, 3) uint8.
+
+    Raises:
+        TypeError: When the frames are not uint8.
+        ValueError: When shape or crop is not allowed.
+    """
     _check(frames, crop)
     rows, columns = frames.shape[2:4]
     short = crop * 256 // 224
@@ -75,7 +92,7 @@ def evaluation_transform(frames: Tensor, crop: int = 256) -> Tensor:
         rows, columns = (short * side // min(rows, columns) for side in (rows, columns))
         frames = _resize_uint8(frames, (rows, columns))
     top, left = round((rows - crop) / 2), round((columns - crop) / 2)
-    return normalise(frames[:, :, top : top + crop, left : left + crop])
+    return frames[:, :, top : top + crop, left : left + crop]
 
 
 def droid_crop(frames: Tensor, size: int = 256) -> Tensor:

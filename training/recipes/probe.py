@@ -19,33 +19,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from jepa_gym.checkpoint.probe import HEADS
+from jepa_gym.checkpoint.probe import HEADS, LABEL
 from jepa_gym.config import FrameSpec
 from jepa_gym.names import check_choice
-from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
+from jepa_gym.training.data.dataset import SPLITS
+from jepa_gym.training.engine.config import Preset, RunConfig, command, plain, run_recipe
 from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.schedules import Schedule
 from jepa_gym.training.engine.task import Progress
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.finish import open_dataset, provenance
+from jepa_gym.training.recipes.finish import open_dataset, provenance, versions
 from jepa_gym.training.recipes.probe_examples import Choice, ProbeData, suite_examples
+from jepa_gym.training.recipes.probe_models import ANY_VIDEO
 from jepa_gym.training.recipes.probe_report import write_results
 from jepa_gym.training.recipes.probe_run import ProbeRun
 from jepa_gym.training.recipes.probe_targets import target_of
+from jepa_gym.training.recipes.probe_videos import Sampling, video_examples
+
+DEFAULT_TARGET = "action"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig(RunConfig):
     """Train probes on the tokens of an encoder, and report what they can tell."""
 
-    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "model")
+    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "labels", "model")
 
     model: str
     """Output folder of `jepa-gym pretrain`; `default` or another world model; a published V-JEPA 2
     by name, file or folder; `random`, or `random:SOURCE` for an untrained one of its sizes."""
-    target: str = "action"
+    data: Path
+    """Dataset folder, as written by `jepa-gym collect`; or a folder of videos, with `labels`."""
+    labels: Path | None = None
+    """Table of the labels of videos, see `jepa_gym.training.recipes.probe_videos`."""
+    target: str | None = None
     """What is to be told: hand, object, opening (regression); held, object-kind, skill, direction,
-    action (classification); anticipation."""
+    action (classification, the default); anticipation. Of videos: nothing, or anticipation."""
     probe: str = "attentive"
     """`attentive` or `linear`."""
     depth: int = 1
@@ -74,6 +83,10 @@ class ProbeConfig(RunConfig):
     """Frames of a clip; None takes what suits the target."""
     ahead_s: float = 1.0
     """Seconds from a clip's last picture to the move that is anticipated."""
+    fps: float | None = None
+    """Pictures a second of a clip, of videos; None takes 4, and 8 to anticipate, as published."""
+    image_size: int = 256
+    """Height and width of a picture in pixels, of videos."""
     clips: int = 8000
     """Most training clips."""
     tested: int = 2000
@@ -88,9 +101,20 @@ class ProbeConfig(RunConfig):
     def __post_init__(self) -> None:
         """Check names and ranges."""
         RunConfig.__post_init__(self)
-        target = target_of(self.target)
+        anticipated = self.target == "anticipation"
+        if self.labels is None:
+            target_of(self.target or DEFAULT_TARGET)
+        elif self.target is not None and not anticipated:
+            raise ValueError(
+                "with `labels` the table says what is to be told: leave `target` out, or give "
+                f"`anticipation`, not {self.target!r}"
+            )
+        elif self.behaviours or self.held_out_objects:
+            raise ValueError("`behaviours` and `held_out_objects` are those of recorded episodes")
         check_choice("probe", self.probe, HEADS)
-        for name in ("depth", "frames", "clips", "tested", "encoder_rate", "ahead_s"):
+        for name in (
+            *("depth", "frames", "clips", "tested", "encoder_rate", "ahead_s", "fps", "image_size"),
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, got {value}")
@@ -99,10 +123,8 @@ class ProbeConfig(RunConfig):
             if not values or min(values) < 0 or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must be different numbers from 0 on, got {values}")
         if self.finetune and len(self.rates) * len(self.decays) > 1:
-            raise ValueError(
-                "`finetune` trains one encoder, so give one head: --rates 1 --decays 1"
-            )
-        if target.kind == "anticipation" and self.probe == "linear":
+            raise ValueError("`finetune` trains one encoder with one head: --rates 1 --decays 1")
+        if anticipated and self.probe == "linear":
             raise ValueError("anticipation has three queries: --probe attentive")
 
 
@@ -129,7 +151,7 @@ def train(config: ProbeConfig) -> Progress:
         The finished progress; `error` is that of the best head on validation clips.
     """
     with processes(config.device, config.threads) as here:
-        data = suite_data(config)
+        data = video_data(config) if config.labels else suite_data(config)
         run = ProbeRun(config, data, here)
         trainer = Trainer(config, run.task(), here)
         if config.dry_run:
@@ -142,7 +164,8 @@ def train(config: ProbeConfig) -> Progress:
 
 def suite_data(config: ProbeConfig) -> ProbeData:
     """Label clips of a dataset of recorded episodes; see `suite_examples` for what is raised."""
-    dataset, target = open_dataset(config), target_of(config.target)
+    name = config.target or DEFAULT_TARGET
+    dataset, target = open_dataset(config), target_of(name)
     index = dataset.index
     ahead = max(1, round(config.ahead_s / index["step_s"])) if target.ahead else None
     choice = Choice(
@@ -157,6 +180,7 @@ def suite_data(config: ProbeConfig) -> ProbeData:
     examples, outputs = suite_examples(dataset, target, choice)
     size, views = index["image_size"], tuple(index["cameras"])
     return ProbeData(
+        target=name,
         examples=examples,
         outputs=outputs,
         frame=FrameSpec(height=size, width=size * len(views), cameras=views),
@@ -165,6 +189,39 @@ def suite_data(config: ProbeConfig) -> ProbeData:
         card=lambda progress: provenance("probe", config, dataset, progress),
         ahead=ahead,
         unit=target.unit,
+    )
+
+
+def video_data(config: ProbeConfig) -> ProbeData:
+    """Find labelled clips of videos; see `video_examples` for what is raised."""
+    assert config.labels is not None
+    anticipated = config.target is not None
+    sampling = Sampling(
+        frames=config.frames or (32 if anticipated else 16),
+        fps=config.fps or (8.0 if anticipated else 4.0),
+        image_size=config.image_size,
+        ahead_s=config.ahead_s if anticipated else None,
+        most=dict.fromkeys(SPLITS, config.tested) | {"train": config.clips},
+    )
+    examples, outputs, digest = video_examples(config.data, config.labels, sampling)
+    return ProbeData(
+        target=config.target or LABEL,
+        examples=examples,
+        outputs=outputs,
+        frame=FrameSpec(
+            config.image_size, config.image_size, cameras=ANY_VIDEO, step_s=1 / sampling.fps
+        ),
+        digest=digest,
+        frames=sampling.frames,
+        card=lambda progress: {
+            "recipe": "probe",
+            "command": command(),
+            "settings": plain(config) | {"data": config.data.name, "output": config.output.name},
+            "labels and videos": digest,
+            "optimiser steps": progress.step,
+            "versions": versions(),
+        },
+        ahead=int(config.ahead_s * sampling.fps) if anticipated else None,
     )
 
 

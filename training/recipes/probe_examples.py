@@ -50,6 +50,8 @@ class Examples:
 class ProbeData:
     """What a run of probes learns from."""
 
+    target: str
+    """Name of what is to be told."""
     examples: Mapping[str, Examples]
     """Split -> its clips."""
     outputs: Outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ from jepa_gym.world_model import WorldModel
 
 RANDOM = "random"
 """An untrained encoder; `random:SOURCE` has the sizes of another one."""
+ANY_VIDEO = ("video",)
+"""The view of videos that nobody collected for a world model; any encoder may see them."""
 PUBLISHED_MASK_TOKEN = 1
 """What the published evaluation asks for; taken modulo the number of tokens."""
 
@@ -127,7 +130,7 @@ def open_probed(source: str, frame: FrameSpec) -> Probed:
         probed = _untrained(_trained(like, frame))
     else:
         probed = ClipEncoder(*_parts(WorldModelConfig(frame=frame, encoder=SMALL)))
-    if probed.frame is not None and probed.frame.cameras != frame.cameras:
+    if probed.frame is not None and frame.cameras not in (probed.frame.cameras, ANY_VIDEO):
         raise ValueError(
             f"{source} was trained on the views {probed.frame.cameras}, the data show "
             f"{frame.cameras}; give data that was collected with the same cameras"
@@ -146,7 +149,7 @@ def weights_hash(module: nn.Module) -> str:
 
 def _trained(source: str, frame: FrameSpec) -> Probed:
     if (Path(source) / ENCODER_NAME).is_file():
-        return _pretrained(Path(source))
+        return _pretrained(Path(source), frame)
     path = locate(source)
     if path.is_dir() and not hugging_face_config(path):
         return FrameEncoder(WorldModel.from_pretrained(source))
@@ -163,24 +166,25 @@ def _trained(source: str, frame: FrameSpec) -> Probed:
     return ClipEncoder(encoder, predictor)
 
 
-def _pretrained(folder: Path) -> ClipEncoder:
+def _pretrained(folder: Path, frame: FrameSpec) -> ClipEncoder:
     """Read the output of `pretrain`; the masked predictor only where it was written."""
     path, second = folder / ENCODER_NAME, folder / PREDICTOR_NAME
     tensors, metadata = read_safetensors(path)
     if "config" not in metadata:
         raise CheckpointError(f"{path} carries no configuration; it was not written by `pretrain`")
-    config = WorldModelConfig.from_dict(json.loads(metadata["config"]))
+    trained = WorldModelConfig.from_dict(json.loads(metadata["config"]))
+    config = replace(trained, frame=frame)  # positions are those of what is seen here
     if not second.is_file():
         encoder, _ = _parts(config)
         fill(encoder, tensors, path)
-        return ClipEncoder(encoder, None, config.frame)
+        return ClipEncoder(encoder, None, trained.frame)
     predicting, told = read_safetensors(second)
     values = json.loads(told["predictor"])
     sizes = PredictorConfig(**checked_fields(PredictorConfig, values, f"predictor in {second}"))
     encoder, predictor = _parts(config, sizes)
     fill(encoder, tensors, path)
     fill(predictor, predicting, second)
-    return ClipEncoder(encoder, predictor, config.frame)
+    return ClipEncoder(encoder, predictor, trained.frame)
 
 
 def _parts(

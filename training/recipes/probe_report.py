@@ -46,7 +46,7 @@ def write_results(run: ProbeRun, config: ProbeConfig, card: Mapping[str, Any]) -
     best = int(np.argmin(errors))
     probe, said, names = run.heads[best], test[best], run.head_names()
     figures: dict[str, Any] = {
-        "target": config.target,
+        "target": run.data.target,
         "model": config.model,
         "probe": config.probe,
         "blocks": config.depth if config.probe == "attentive" else None,
@@ -71,7 +71,7 @@ def write_results(run: ProbeRun, config: ProbeConfig, card: Mapping[str, Any]) -
     with atomic_write(config.output / FIGURES_NAME) as temporary:
         temporary.write_text(json.dumps(figures, indent=1) + "\n")
     shown = next(iter(said))
-    title = f"{config.target}: {config.probe} probe of {Path(config.model).name}, test clips"
+    title = f"{run.data.target}: {config.probe} probe of {Path(config.model).name}, test clips"
     outputs = probe.spec.outputs[shown]
     write_picture(config.output / PICTURE_NAME, said[shown], outputs, title, probe.spec.unit)
     print(f"wrote {path} ({names[best]}, chosen on validation clips)")

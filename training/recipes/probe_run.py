@@ -101,7 +101,7 @@ class ProbeRun:
         spread = np.unique(np.linspace(0, count - 1, STANDARDISED).astype(int))
         read = torch.cat([tokens.cpu() for tokens, _ in self.parts("train", spread)])
         spec = ProbeSpec(
-            target=config.target,
+            target=data.target,
             outputs=data.outputs,
             tokens=read.shape[1],
             embed_dim=read.shape[2],
