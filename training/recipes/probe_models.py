@@ -181,14 +181,15 @@ def _pretrained(folder: Path, frame: FrameSpec) -> ClipEncoder:
     predicting, told = read_safetensors(second)
     values = json.loads(told["predictor"])
     sizes = PredictorConfig(**checked_fields(PredictorConfig, values, f"predictor in {second}"))
-    encoder, predictor = _parts(config, sizes)
+    tokens = sum(name.startswith("mask_tokens.") for name in predicting)
+    encoder, predictor = _parts(config, sizes, tokens)
     fill(encoder, tensors, path)
     fill(predictor, predicting, second)
     return ClipEncoder(encoder, predictor, trained.frame)
 
 
 def _parts(
-    config: WorldModelConfig, sizes: PredictorConfig | None = None
+    config: WorldModelConfig, sizes: PredictorConfig | None = None, mask_tokens: int = 1
 ) -> tuple[VideoTransformer, MaskedPredictor]:
     """Return an untrained encoder and masked predictor, the latter as small as `pretrain`'s."""
     sizes = sizes or PredictorConfig(embed_dim=96, depth=4, num_heads=3)
@@ -198,6 +199,7 @@ def _parts(
         sizes.embed_dim,
         sizes.depth,
         sizes.num_heads,
+        num_mask_tokens=mask_tokens,
         mlp_ratio=sizes.mlp_ratio,
         rope=sizes.rope,
     )
