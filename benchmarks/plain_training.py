@@ -29,7 +29,7 @@ from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.models.transformer import Block
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.training.engine.task import Batch
-from jepa_gym.training.recipes.pretrain import MaskedModel
+from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.world_model import WorldModel
 
 

@@ -34,7 +34,7 @@ from jepa_gym.training.engine.task import Batch, Task
 from jepa_gym.training.engine.throughput import counter, product
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.losses import teacher_forcing_and_rollout
-from jepa_gym.training.recipes.pretrain import MaskedModel
+from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.world_model import WorldModel
 
 Part = Literal["pretrain", "posttrain", "predictor"]

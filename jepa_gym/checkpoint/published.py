@@ -1,9 +1,10 @@
 """Published weights: which tensors a file holds, under which names, and the modules they fill.
 
 What is read: the `.pt` files of V-JEPA 2 and V-JEPA 2-AC (`encoder`, `target_encoder`,
-`ema_encoder`, `predictor`, `classifiers`), those of jepa-wms (`proprio_encoder` for
-`state_encoder`), folders of Hugging Face's transformers, bare state dicts, and our own
-checkpoints. `module.` and `backbone.` in a name are dropped, as is the unused table `pos_embed`.
+`ema_encoder`, `predictor`, `classifiers`), those of V-JEPA 1, those of jepa-wms (`proprio_encoder`
+for `state_encoder`), folders of Hugging Face's transformers, bare state dicts, and our own
+checkpoints. `module.` and `backbone.` in a name are dropped, as is the table `pos_embed`: V-JEPA 2
+does not use it, and that of V-JEPA 1 is computed.
 
     encoder = published.load("vitl.pt", "encoder")
     weights = published.read_weights("vjepa2-ac-vitg.pt", "predictor")
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from jepa_gym.checkpoint import hf_keys
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import fill
-from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, PATCH, infer
+from jepa_gym.checkpoint.published_config import DEFAULT_ROPE, PATCH, infer, trained_grid
 from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import Weights, open_weights
 from jepa_gym.models import (
@@ -61,8 +62,10 @@ def load_published(kind: str, state_dict: dict[str, Tensor], config: dict[str, A
         config: The arguments of the published class: embed_dim, depth, num_heads; where they apply
             img_size, patch_size, tubelet_size, mlp_ratio, predictor_embed_dim, num_mask_tokens,
             use_extrinsics, action_embed_dim, num_classes, or the numbers of verbs, nouns and
-            actions. Three of ours: `rope`, `v2` by default,
-            `interleaved` for weights with the corrected embedding; `v2_1`, whether an encoder is
+            actions. Four of ours: `rope`, `v2` by default, `interleaved` for weights with the
+            corrected embedding, `sincos` (or use_rope false) for V-JEPA 1; `trained_grid`, the
+            tokens along time, rows and columns of V-JEPA 1's table, (8, 14, 14) for 16 frames of
+            224 pixels; `v2_1`, whether an encoder is
             V-JEPA 2.1's, with modality vectors and inner norms (no weights of it were seen here);
             `use_states`, false for jepa-wms' retrained predictor.
 
@@ -91,7 +94,8 @@ def load(path: str | Path, kind: str, part: str | None = None, **config: Any) ->
             predictor or the only classifier.
         config: Overrides what is inferred from the shapes and from config.json: num_heads (64
             channels each by default, 80 in ViT-H, 32 in the masked predictor, 16 heads in a
-            classifier), img_size (256), rope, use_extrinsics.
+            classifier), img_size (256), rope, use_extrinsics. A whole file of V-JEPA 1 is known by
+            its predictor; for an encoder alone give rope="sincos" and trained_grid.
 
     Returns:
         As `load_published`.
@@ -101,7 +105,7 @@ def load(path: str | Path, kind: str, part: str | None = None, **config: Any) ->
     """
     weights = open_weights(locate(path))
     tensors, part = _read(weights, part or _default_part(weights, kind))
-    config = {"rope": DEFAULT_ROPE.get(part, "v2")} | config
+    config = {"rope": DEFAULT_ROPE.get(part, "v2")} | _vjepa1(weights) | config
     config = infer(kind, tensors, weights.path, config)
     return _built(kind, tensors, config, f"`{part}` of {path}")
 
@@ -128,6 +132,22 @@ def read_weights(path: str | Path, part: str) -> dict[str, Tensor]:
 def read_part(weights: Weights, part: str) -> dict[str, Tensor]:
     """Do as `read_weights` with a file that is open already."""
     return _read(weights, part)[0]
+
+
+def _vjepa1(weights: Weights) -> dict[str, Any]:
+    """Return what a file of V-JEPA 1 says of its positions; nothing for all others.
+
+    Its predictor has a table of positions, and a mask token for each of two kinds of mask; V-JEPA 2
+    has ten, and the table only as a leftover.
+    """
+    names = {} if hf_keys.is_hugging_face(set(weights.sizes)) else _clean(list(weights.sizes))
+    tokens = {name for name in names if name.startswith("predictor.mask_tokens.")}
+    table = names.get("predictor.predictor_pos_embed")
+    width = names.get("predictor.predictor_norm.weight")
+    if len(tokens) != 2 or table is None or width is None:
+        return {}
+    grid = trained_grid(weights.sizes[table] // weights.sizes[width], weights.path)
+    return {"rope": "sincos", "trained_grid": grid, "img_size": grid[1] * PATCH}
 
 
 def is_jepa_wms(weights: Weights) -> bool:
@@ -190,7 +210,7 @@ def _default_part(weights: Weights, kind: str) -> str:
 
 def _cleaned(names: list[str], where: Any) -> dict[str, str]:
     """Return clean name to name: without wrappers, without the unused position tables."""
-    clean = {".".join(x for x in name.split(".") if x not in _WRAPPERS): name for name in names}
+    clean = _clean(names)
     if len(clean) < len(names):
         twice = sorted(set(names) - set(clean.values()))
         raise CheckpointError(
@@ -198,6 +218,11 @@ def _cleaned(names: list[str], where: Any) -> dict[str, str]:
             f"`backbone.`: {', '.join(twice[:10])}; keep one of each"
         )
     return {name: original for name, original in clean.items() if name not in _UNUSED}
+
+
+def _clean(names: list[str]) -> dict[str, str]:
+    """Return name without wrappers to name."""
+    return {".".join(x for x in name.split(".") if x not in _WRAPPERS): name for name in names}
 
 
 def _renamed(name: str) -> str:
@@ -224,9 +249,8 @@ def _built(kind: str, tensors: dict[str, Tensor], config: dict[str, Any], where:
 
 def _module(kind: str, config: dict[str, Any]) -> nn.Module:
     """Build a module from the arguments of the published class; KeyError if one is missing."""
-    if not config.get("use_rope", True):
-        raise ValueError("`use_rope` must be true: the published encoders have no position table")
-    arguments: dict[str, Any] = {"rope": "v2"} | config
+    rope = "v2" if config.get("use_rope", True) else "sincos"
+    arguments: dict[str, Any] = {"rope": rope} | config
     if kind.endswith("predictor"):  # a published predictor's `embed_dim` is that of the encoder
         patch, size = config.get("patch_size", PATCH), config["img_size"]
         rows, columns = (size, size) if isinstance(size, int) else size

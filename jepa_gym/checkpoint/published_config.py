@@ -1,12 +1,14 @@
 """Configurations of published weights, from their shapes and the config.json beside them.
 
 Shapes do not tell the number of heads. All published models have 64 channels a head, but for
-ViT-H (80), the masked predictor (32) and the attentive classifier (16 heads at any width).
+ViT-H (80), the masked predictor (32; in V-JEPA 1 as many heads as the encoder) and the attentive
+classifier (16 heads at any width).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from jepa_gym.names import did_you_mean
 DEFAULT_ROPE = {"ema_encoder": "interleaved"}
 """Only V-JEPA 2.1, which corrected the rotary embedding, has this part."""
 IMAGE_SIZE = 256
+VJEPA1_TUBELETS = 8
+"""Tubelets of the clips that V-JEPA 1 was trained on, 16 frames."""
 PATCH = 16
 _HEAD_WIDTHS = {1280: 80}
 _HEAD_WIDTH = 64
@@ -89,6 +93,25 @@ class _Shapes:
         return exact_ratio(hidden, width)
 
 
+def trained_grid(tokens: int, path: Path) -> tuple[int, int, int]:
+    """Return the grid that a position table of V-JEPA 1 is for.
+
+    Args:
+        tokens: Of the table.
+        path: Where it is from, for messages.
+
+    Raises:
+        CheckpointError: When it is no square of 8 tubelets.
+    """
+    side = math.isqrt(tokens // VJEPA1_TUBELETS)
+    if not side or side * side * VJEPA1_TUBELETS != tokens:
+        raise CheckpointError(
+            f"{path} has a table of {tokens} positions, which is no square in {VJEPA1_TUBELETS} "
+            "tubelets as in V-JEPA 1: give `trained_grid`, `rope` and `img_size`"
+        )
+    return VJEPA1_TUBELETS, side, side
+
+
 def exact_ratio(hidden: int, width: int) -> float:
     """Return an `mlp_ratio` from which int(width * mlp_ratio) gives exactly `hidden` again."""
     ratio = hidden / width
@@ -133,6 +156,10 @@ def _predictor(shapes: _Shapes, known: dict[str, Any], head_width: int) -> dict[
 
 def _masked_predictor(shapes: _Shapes, known: dict[str, Any]) -> dict[str, Any]:
     shapes("mask_tokens.0")
+    if known.get("rope") == "sincos" and "num_heads" not in known:
+        latent_dim = shapes("predictor_embed.weight")[1]
+        heads = _heads(latent_dim, _HEAD_WIDTHS.get(latent_dim, _HEAD_WIDTH), known)
+        known = known | {"num_heads": heads}
     config = _predictor(shapes, known, _MASKED_HEAD_WIDTH)
     return config | {"num_mask_tokens": shapes.count("mask_tokens.")}
 

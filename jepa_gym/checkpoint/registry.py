@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _META = "https://dl.fbaipublicfiles.com/vjepa2/"
+_META_1 = "https://dl.fbaipublicfiles.com/jepa/"
 _JEPA_WMS = "https://huggingface.co/facebook/jepa-wms/resolve/main/"
 
 
@@ -35,12 +36,20 @@ class Published:
 
 
 _PRETRAINED = "{}: encoder, its moving average, masked predictor, optimiser"
+_VJEPA_1 = "V-JEPA 1, {} (CC-BY-NC 4.0): encoder, its moving average, masked predictor, optimiser"
 _PROBE = "attentive probe of {}"
 REGISTRY: dict[str, Published] = {
     "vjepa2-vitl": Published(f"{_META}vitl.pt", _PRETRAINED.format("ViT-L, 256 px")),
     "vjepa2-vith": Published(f"{_META}vith.pt", _PRETRAINED.format("ViT-H, 256 px")),
     "vjepa2-vitg": Published(f"{_META}vitg.pt", _PRETRAINED.format("ViT-g, 256 px"), about_gb=16.5),
     "vjepa2-vitg-384": Published(f"{_META}vitg-384.pt", _PRETRAINED.format("ViT-g, 384 px")),
+    "vjepa1-vitl": Published(
+        f"{_META_1}vitl16/vitl16.pth.tar", _VJEPA_1.format("ViT-L, 224 px"), about_gb=5.1
+    ),
+    "vjepa1-vith": Published(f"{_META_1}vith16/vith16.pth.tar", _VJEPA_1.format("ViT-H, 224 px")),
+    "vjepa1-vith-384": Published(
+        f"{_META_1}vith16-384/vith16-384.pth.tar", _VJEPA_1.format("ViT-H, 384 px")
+    ),
     "vjepa2-ac-vitg": Published(
         f"{_META}vjepa2-ac-vitg.pt",
         "V-JEPA 2-AC: encoder ViT-g, action-conditioned predictor, optimiser",

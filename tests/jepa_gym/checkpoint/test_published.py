@@ -23,6 +23,7 @@ from jepa_gym.models import (
     VideoTransformer,
     VideoTransformer21,
 )
+from jepa_gym.models.sincos import sincos_table
 from jepa_gym.world_model import WorldModel
 
 WIDTH = 64
@@ -93,6 +94,42 @@ def test_official(official, encoder, masked):
     assert list(parts) == ["encoder", "target_encoder", "predictor"]
 
 
+def test_vjepa1(tmp_path):
+    """Its names, wrappers, tables and mask tokens; as many heads in the predictor as outside."""
+    sizes = {"rope": "sincos", "trained_grid": (8, 2, 2)}
+    encoder, average = (seeded(VideoTransformer(128, 2, 2, **sizes), seed) for seed in (0, 5))
+    masked = seeded(MaskedPredictor((2, 2), 128, 48, 2, 2, num_mask_tokens=2, rope="sincos"), 1)
+    table = {"module.backbone.pos_embed": sincos_table((8, 2, 2), 128, torch.device("cpu"))[None]}
+    second = "module.backbone.predictor_pos_embed"
+    content = {
+        "encoder": prefixed(encoder) | table,
+        "target_encoder": prefixed(average) | table,
+        "predictor": prefixed(masked) | {second: torch.zeros(1, 32, 48)},
+        "opt": {"state": {0: {"exp_avg": torch.zeros(9)}}},
+        "epoch": 300,
+    }
+    path = tmp_path / "vitl16.pth.tar"
+    torch.save(content, path)
+    loaded = published.load(path, "encoder")
+    assert same(loaded, average) and loaded.trained_grid == (8, 2, 2)
+    video = torch.randn(1, 3, 16, 32, 32)
+    assert torch.equal(loaded(video), average(video))
+    assert loaded(torch.randn(1, 3, 2, 48, 48)).shape == (1, 9, 128)
+    predictor = published.load(path, "masked_predictor")
+    assert same(predictor, masked) and predictor.grid == (2, 2) and predictor.head_dim == 24
+    ids = torch.arange(32)[None]
+    asked = (loaded(video, ids[:, :20]), ids[:, :20], ids[:, 20:], 1)
+    assert torch.equal(predictor(*asked), masked(*asked))
+    alone = tmp_path / "encoder.pt"
+    torch.save({"target_encoder": content["target_encoder"]}, alone)
+    again = published.load(alone, "encoder", rope="sincos", trained_grid=(8, 2, 2))
+    assert torch.equal(again(video), average(video))
+    content["predictor"][second] = torch.zeros(1, 33, 48)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="33 positions, which is no square"):
+        published.load(path, "encoder")
+
+
 def test_loaded_weights_are_independent_of_the_file(official, encoder):
     path, _ = official
     weights = published.read_weights(path, "encoder")
@@ -156,8 +193,10 @@ def test_configuration_is_checked(encoder):
         published.load_published("decoder", {}, config)
     with pytest.raises(ValueError, match="needs 'depth'"):
         published.load_published("encoder", encoder.state_dict(), {"embed_dim": 64})
-    with pytest.raises(ValueError, match="`use_rope` must be true"):
-        published.load_published("encoder", encoder.state_dict(), config | {"use_rope": False})
+    absolute = published.load_published(
+        "encoder", encoder.state_dict(), config | {"use_rope": False}
+    )
+    assert absolute.rope == "sincos"
 
 
 def test_misfits_are_named(encoder):
