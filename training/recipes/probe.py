@@ -30,7 +30,7 @@ from jepa_gym.training.engine.task import Progress
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.finish import open_dataset, provenance, versions
 from jepa_gym.training.recipes.probe_examples import Choice, ProbeData, suite_examples
-from jepa_gym.training.recipes.probe_models import ANY_VIDEO
+from jepa_gym.training.recipes.probe_models import ANY_VIDEO, published_classifiers
 from jepa_gym.training.recipes.probe_report import write_results
 from jepa_gym.training.recipes.probe_run import ProbeRun
 from jepa_gym.training.recipes.probe_targets import target_of
@@ -55,6 +55,9 @@ class ProbeConfig(RunConfig):
     target: str | None = None
     """What is to be told: hand, object, opening (regression); held, object-kind, skill, direction,
     action (classification, the default); anticipation. Of videos: nothing, or anticipation."""
+    head: str | None = None
+    """A published attentive probe that is tested as it is on `labels`, instead of training any, by
+    name (`vjepa2-ssv2-vitl-16x2x3`) or file; labels are the numbers of its classes."""
     probe: str = "attentive"
     """`attentive` or `linear`."""
     depth: int = 1
@@ -111,6 +114,8 @@ class ProbeConfig(RunConfig):
             )
         elif self.behaviours or self.held_out_objects:
             raise ValueError("`behaviours` and `held_out_objects` are those of recorded episodes")
+        if self.head is not None and (self.labels is None or anticipated or self.finetune):
+            raise ValueError("`head` is tested on `labels` that are classes, and is not trained")
         check_choice("probe", self.probe, HEADS)
         for name in (
             *("depth", "frames", "clips", "tested", "encoder_rate", "ahead_s", "fps", "image_size"),
@@ -151,8 +156,15 @@ def train(config: ProbeConfig) -> Progress:
         The finished progress; `error` is that of the best head on validation clips.
     """
     with processes(config.device, config.threads) as here:
-        data = video_data(config) if config.labels else suite_data(config)
-        run = ProbeRun(config, data, here)
+        published = published_classifiers(config.head) if config.head else {}
+        classes = [str(n) for x in published.values() for n in range(x.linear.out_features)]
+        classes = tuple(dict.fromkeys(classes))
+        data = video_data(config, classes) if config.labels else suite_data(config)
+        run = ProbeRun(config, data, here, published)
+        if published:
+            if here.first and not config.dry_run:
+                write_results(run, config, data.card(Progress()))
+            return Progress()
         trainer = Trainer(config, run.task(), here)
         if config.dry_run:
             return trainer.dry_run()
@@ -192,8 +204,8 @@ def suite_data(config: ProbeConfig) -> ProbeData:
     )
 
 
-def video_data(config: ProbeConfig) -> ProbeData:
-    """Find labelled clips of videos; see `video_examples` for what is raised."""
+def video_data(config: ProbeConfig, classes: tuple[str, ...] = ()) -> ProbeData:
+    """Find labelled clips of videos; see `video_examples` for arguments and what is raised."""
     assert config.labels is not None
     anticipated = config.target is not None
     sampling = Sampling(
@@ -203,7 +215,7 @@ def video_data(config: ProbeConfig) -> ProbeData:
         ahead_s=config.ahead_s if anticipated else None,
         most=dict.fromkeys(SPLITS, config.tested) | {"train": config.clips},
     )
-    examples, outputs, digest = video_examples(config.data, config.labels, sampling)
+    examples, outputs, digest = video_examples(config.data, config.labels, sampling, classes)
     return ProbeData(
         target=config.target or LABEL,
         examples=examples,

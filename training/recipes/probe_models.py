@@ -19,7 +19,7 @@ from jepa_gym.checkpoint.safetensors_file import read_safetensors
 from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.config import FrameSpec, PredictorConfig, WorldModelConfig, checked_fields
-from jepa_gym.models import MaskedPredictor, VideoTransformer
+from jepa_gym.models import AttentiveClassifier, MaskedPredictor, VideoTransformer
 from jepa_gym.models.transformer import init_transformer
 from jepa_gym.preprocess import normalise
 from jepa_gym.training.recipes.pretrain import ENCODER_NAME, PREDICTOR_NAME, SMALL
@@ -136,6 +136,31 @@ def open_probed(source: str, frame: FrameSpec) -> Probed:
             f"{frame.cameras}; give data that was collected with the same cameras"
         )
     return probed.eval().requires_grad_(False)
+
+
+def published_classifiers(source: str) -> dict[str, AttentiveClassifier]:
+    """Open the published attentive probes that a file holds.
+
+    Args:
+        source: A name such as `vjepa2-ssv2-vitl-16x2x3`, or a file.
+
+    Returns:
+        By their names in the file: one, or those of a sweep, all for as many classes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it holds no such probe.
+    """
+    path = locate(source)
+    parts = [part for part in published.parts_of(open_weights(path)) if "classifier" in part]
+    if not parts:
+        raise CheckpointError(f"{path} holds no probe; `jepa-gym download` lists those published")
+    found = {}
+    for part in parts:
+        module = published.load(path, "attentive_classifier", part)
+        assert isinstance(module, AttentiveClassifier)
+        found[part] = module
+    return found
 
 
 def weights_hash(module: nn.Module) -> str:

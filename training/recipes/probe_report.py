@@ -12,6 +12,7 @@ import numpy as np
 from jepa_gym.checkpoint.probe import VALUE, ProbeSpec
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.files import atomic_write
+from jepa_gym.training.recipes.probe_examples import UNKNOWN
 from jepa_gym.training.recipes.probe_figures import (
     Reading,
     classification,
@@ -44,16 +45,21 @@ def write_results(run: ProbeRun, config: ProbeConfig, card: Mapping[str, Any]) -
     validation, test = run.readings("validation"), run.readings("test")
     errors = [error_of(reading) for reading in validation]
     best = int(np.argmin(errors))
-    probe, said, names = run.heads[best], test[best], run.head_names()
+    probe, said, names = run.heads[best], test[best], run.heads.names
     figures: dict[str, Any] = {
         "target": run.data.target,
         "model": config.model,
-        "probe": config.probe,
-        "blocks": config.depth if config.probe == "attentive" else None,
+        "probe": config.head or probe.spec.head,
+        "blocks": probe.spec.depth if probe.spec.head == "attentive" else None,
         "finetuned": config.finetune,
         "held-out objects": list(config.held_out_objects),
         "behaviours": list(config.behaviours),
         "clips": {split: len(x) for split, x in run.data.examples.items()},
+        "clips of unknown classes": {
+            split: {name: int((labels == UNKNOWN).sum()) for name, labels in x.labels.items()}
+            for split, x in run.data.examples.items()
+            if VALUE not in x.labels
+        },
         "errors on validation clips": dict(zip(names, errors, strict=True)),
         "chosen": names[best],
         "validation": _figures(validation[best], probe.spec),
@@ -144,6 +150,9 @@ def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
                 yield f"test, {name} {key}: {value['value']:.4g} {unit} ({low:.4g} to {high:.4g})"
             elif key in ("most_frequent", "mean_guess"):
                 yield f"test, {name} {key}: {value:.4g} {unit}"
+    for name, count in figures["clips of unknown classes"].get("test", {}).items():
+        if count:
+            yield f"test, {name}: {count} clips are of classes that no training clip has: left out"
     for name, found in figures.get("difference", {}).items():
         low, high = found["interval"]
         yield (

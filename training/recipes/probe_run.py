@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa_gym.checkpoint.probe import LABEL, VALUE, LinearHead, Probe, ProbeSpec
+from jepa_gym.models import AttentiveClassifier
 from jepa_gym.training.engine.distributed import Processes, first_process_first
 from jepa_gym.training.engine.task import Batch, Task, Tuning
 from jepa_gym.training.recipes.probe_examples import UNKNOWN, ProbeData
@@ -32,17 +33,16 @@ STANDARDISED = 500
 class Heads(nn.Module):
     """Several probes of the same tokens, and the encoder where it is trained with them."""
 
-    def __init__(self, spec: ProbeSpec, tunings: list[Tuning], encoder: nn.Module | None) -> None:
-        """Create a probe for each tuning.
+    def __init__(self, probes: Mapping[str, Probe], encoder: nn.Module | None = None) -> None:
+        """Put probes together.
 
         Args:
-            spec: Of them all.
-            tunings: How they are trained.
+            probes: By name.
             encoder: None where it is frozen.
         """
         super().__init__()
-        self.probes = nn.ModuleList(Probe(spec) for _ in tunings)
-        self.tunings, self.encoder = tunings, encoder
+        self.names = list(probes)
+        self.probes, self.encoder = nn.ModuleList(probes.values()), encoder
 
     def __getitem__(self, number: int) -> Probe:
         """Return one of the probes."""
@@ -54,30 +54,28 @@ class Heads(nn.Module):
         """Let every probe read tokens (B, N, D)."""
         return [probe(tokens) for probe in self.probes]
 
-    @torch.no_grad()
-    def standardise(self, tokens: Tensor, values: Tensor | None) -> None:
-        """Take statistics of training clips: their tokens, and the numbers of a regression."""
-        for number in range(len(self.probes)):
-            probe = self[number]
-            if values is not None:
-                probe.standardise(values)
-            if isinstance(probe.head, LinearHead):
-                probe.head.standardise(tokens)
-
 
 class ProbeRun:
     """One run: the encoder, the tokens, the heads, and what becomes of them."""
 
-    def __init__(self, config: ProbeConfig, data: ProbeData, here: Processes) -> None:
+    def __init__(
+        self,
+        config: ProbeConfig,
+        data: ProbeData,
+        here: Processes,
+        published: Mapping[str, AttentiveClassifier] | None = None,
+    ) -> None:
         """Encode all clips, unless the encoder is trained, too.
 
         Args:
             config: The run.
             data: The clips.
             here: This process.
+            published: Finished heads, which are only tested.
 
         Raises:
-            FileNotFoundError, ValueError, OSError: As `open_probed` and `cached_tokens`.
+            FileNotFoundError, ValueError, OSError: As `open_probed` and `cached_tokens`; or if a
+                published head is for tokens of another width.
         """
         self.config, self.data, self.here = config, data, here
         torch.manual_seed(config.seed)
@@ -85,41 +83,74 @@ class ProbeRun:
         self.model_hash = weights_hash(self.model)
         self.tokens: dict[str, np.ndarray] = {}
         if not config.finetune:
-            key = f"{data.digest} {self.model_hash}"
             with first_process_first():
-                for split, examples in data.examples.items():
-                    self.tokens[split] = cached_tokens(
-                        self.model,
-                        examples,
-                        data.ahead,
-                        config.data / "cache",
-                        key,
-                        here.device,
-                        config.bf16,
-                    )
-        count = len(data.examples["train"])
-        spread = np.unique(np.linspace(0, count - 1, STANDARDISED).astype(int))
-        read = torch.cat([tokens.cpu() for tokens, _ in self.parts("train", spread)])
-        spec = ProbeSpec(
-            target=data.target,
-            outputs=data.outputs,
-            tokens=read.shape[1],
-            embed_dim=read.shape[2],
-            head=config.probe,
-            depth=config.depth,
-            num_heads=self.model.num_heads,
-            unit=data.unit,
-            model=config.model,
-            frames=data.frames,
-        )
-        tunings = [
+                self._encode([x for x in data.examples if not published or x != "train"])
+        self.tunings = [
             Tuning(rate, decay * config.weight_decay)
             for rate, decay in product(config.rates, config.decays)
         ]
-        self.heads = Heads(spec, tunings, self.model if config.finetune else None)
-        values = data.examples["train"].labels.get(VALUE)
-        self.heads.standardise(read, None if values is None else values[spread])
-        self.heads.to(here.device)
+        heads = self._published_heads(published) if published else self._new_heads()
+        self.heads = heads.to(here.device).eval()
+
+    def _encode(self, splits: Sequence[str]) -> None:
+        config, data, device = self.config, self.data, self.here.device
+        key, folder = f"{data.digest} {self.model_hash}", config.data / "cache"
+        for split in splits:
+            examples = data.examples[split]
+            self.tokens[split] = cached_tokens(
+                self.model, examples, data.ahead, folder, key, device, config.bf16
+            )
+
+    def _new_heads(self) -> Heads:
+        """Return untrained heads, with the statistics of training clips."""
+        config, examples = self.config, self.data.examples["train"]
+        spread = np.unique(np.linspace(0, len(examples) - 1, STANDARDISED).astype(int))
+        tokens = torch.cat([part.cpu() for part, _ in self.parts("train", spread)])
+        spec = self._spec(tokens.shape, config.probe, config.depth, self.model.num_heads)
+        probes = {
+            f"lr {tuning.rate * config.learning_rate:.3g}, decay {tuning.weight_decay:.3g}": Probe(
+                spec
+            )
+            for tuning in self.tunings
+        }
+        for probe in probes.values():
+            if VALUE in examples.labels:
+                probe.standardise(examples.labels[VALUE][spread])
+            if isinstance(probe.head, LinearHead):
+                probe.head.standardise(tokens)
+        return Heads(probes, self.model if config.finetune else None)
+
+    def _published_heads(self, modules: Mapping[str, AttentiveClassifier]) -> Heads:
+        probes = {}
+        for name, module in modules.items():
+            shape, width = self.tokens["test"].shape, module.linear.in_features
+            if width != shape[-1]:
+                raise ValueError(
+                    f"{self.config.head} reads tokens of width {width}, {self.config.model} gives "
+                    f"{shape[-1]}: take the encoder that it was trained on"
+                )
+            pooler = module.pooler
+            heads = pooler.cross_attention_block.xattn.num_heads
+            probe = Probe(self._spec(shape, "attentive", len(pooler.blocks) + 1, heads))
+            probe.head = module
+            probes[name] = probe
+        return Heads(probes)
+
+    def _spec(self, shape: Sequence[int], head: str, depth: int, num_heads: int) -> ProbeSpec:
+        """Describe probes of tokens of a shape (..., N, D)."""
+        data = self.data
+        return ProbeSpec(
+            target=data.target,
+            outputs=data.outputs,
+            tokens=shape[-2],
+            embed_dim=shape[-1],
+            head=head,
+            depth=depth,
+            num_heads=num_heads,
+            unit=data.unit,
+            model=self.config.model,
+            frames=data.frames,
+        )
 
     def batch(self, split: str, numbers: np.ndarray) -> Batch:
         """Return clips: labels and `tokens`, or `frames` where the encoder is trained."""
@@ -164,7 +195,7 @@ class ProbeRun:
         def tuning(name: str) -> Tuning:
             part, number, *_ = name.split(".")
             if part == "probes":
-                return self.heads.tunings[int(number)]
+                return self.tunings[int(number)]
             return Tuning(config.encoder_rate, config.weight_decay)
 
         return Task(
@@ -211,15 +242,8 @@ class ProbeRun:
     def errors(self) -> dict[str, float]:
         """Return the error of every head on validation clips, and the least as `error`."""
         found = [error_of(reading) for reading in self.readings("validation")]
-        named = {f"error, {name}": x for name, x in zip(self.head_names(), found, strict=True)}
+        named = {f"error, {name}": x for name, x in zip(self.heads.names, found, strict=True)}
         return {"error": min(found), **named}
-
-    def head_names(self) -> list[str]:
-        """Name the heads by learning rate and weight decay."""
-        return [
-            f"lr {tuning.rate * self.config.learning_rate:.3g}, decay {tuning.weight_decay:.3g}"
-            for tuning in self.heads.tunings
-        ]
 
 
 def head_loss(read: Mapping[str, Tensor], batch: Batch, probe: Probe) -> Tensor:

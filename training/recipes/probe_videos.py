@@ -80,7 +80,7 @@ class Row:
 
 
 def video_examples(
-    folder: Path, table: Path, sampling: Sampling
+    folder: Path, table: Path, sampling: Sampling, classes: Sequence[str] = ()
 ) -> tuple[dict[str, Examples], Outputs, str]:
     """Read a table of labels, and find the clips in the videos.
 
@@ -88,6 +88,7 @@ def video_examples(
         folder: Of the videos.
         table: The labels.
         sampling: How clips are taken.
+        classes: Those that a published probe knows; () for those of the training clips.
 
     Returns:
         Split -> its clips; output -> names of its classes; a hash of labels and videos.
@@ -108,7 +109,13 @@ def video_examples(
             )
         if sampling.most:
             by_split[split] = found[: sampling.most[split]]
-    outputs = class_names(words_of(anticipated, [row.words for row in by_split["train"]]))
+    outputs = class_names(words_of(anticipated, [row.words for row in by_split["train"]]), classes)
+    strange = sorted({str(row.words[0]) for row in rows} - set(classes)) if classes else []
+    if strange:
+        raise ValueError(
+            f"{table} has labels that the probe does not know ({', '.join(strange[:5])}): it tells "
+            f"classes {classes[0]} to {classes[-1]}"
+        )
     examples = {
         split: Examples(
             frames=partial(_clips, source, tuple(found), sampling),

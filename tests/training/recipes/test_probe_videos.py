@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jepa_gym.checkpoint.probe import Probe
+from jepa_gym.models import AttentiveClassifier
 from jepa_gym.training.data.videos import write_video
 from jepa_gym.training.recipes import probe
 from jepa_gym.training.recipes.probe_videos import Sampling, read_table, video_examples
@@ -65,6 +67,19 @@ def test_a_folder_of_videos_is_classified(folder, tmp_path):
     assert found["clips"] == {"train": 8, "validation": 4, "test": 4}
     assert found["test"]["label"]["recordings"] == 4
     assert Probe.from_pretrained(tmp_path).spec.outputs == {"label": ("bright", "dark")}
+
+
+def test_classes_without_a_training_clip_are_counted(folder, tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    lines = (folder / "labels.csv").read_text().splitlines()
+    last = max(n for n, line in enumerate(lines) if line.endswith(",test"))
+    lines[last] = lines[last].replace("bright", "dazzling")
+    table.write_text("\n".join(lines))
+    probe.train(config(folder, tmp_path, labels=table, steps=2))
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert found["test"]["label"]["clips"] == 3
+    assert found["clips of unknown classes"]["test"] == {"label": 1}
+    assert "1 clips are of classes that no training clip has" in capsys.readouterr().out
 
 
 def test_epic_kitchens_columns_are_anticipated(folder, tmp_path):
@@ -155,3 +170,27 @@ def test_what_is_missing_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match="line 2: there is no 'start_s'"):
         table.write_text("path,verb,noun\n0/clip 0.mp4,a,b\n")
         probe.train(replace(config(folder, tmp_path, target="anticipation"), labels=table))
+
+
+def test_a_published_probe_is_tested_as_it_is(folder, tmp_path):
+    torch.manual_seed(0)
+    heads = {str(n): AttentiveClassifier(192, 16, 3, depth=2) for n in range(2)}
+    with torch.no_grad():
+        heads["1"].linear.weight.zero_()
+        heads["1"].linear.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))  # always says 1
+    weights = [{f"module.{k}": v for k, v in head.state_dict().items()} for head in heads.values()]
+    torch.save({"classifiers": weights, "epoch": 20}, tmp_path / "probe.pt")
+    table = tmp_path / "numbers.csv"
+    text = (folder / "labels.csv").read_text()
+    table.write_text(text.replace(",bright,", ",1,").replace(",dark,", ",2,"))
+    run = config(folder, tmp_path / "run", labels=table, head=str(tmp_path / "probe.pt"))
+    probe.train(run)
+    found = json.loads((tmp_path / "run" / "probe.json").read_text())
+    assert list(found["errors on validation clips"]) == ["classifiers.0", "classifiers.1"]
+    assert found["errors on validation clips"]["classifiers.1"] == 50.0
+    loaded = Probe.from_pretrained(tmp_path / "run")
+    assert loaded.spec.outputs == {"label": ("0", "1", "2")} and loaded.spec.depth == 2
+    with pytest.raises(ValueError, match="labels that the probe does not know \\(bright, dark\\)"):
+        probe.train(replace(run, labels=folder / "labels.csv"))
+    with pytest.raises(ValueError, match="is tested on `labels`"):
+        config(folder, tmp_path, head="x", labels=None)
