@@ -290,17 +290,17 @@ class _Videos:
             stream = source.streams.video[0]
             context = stream.codec_context
             size, header = (context.width, context.height), context.extradata or b""
-            if self.container is None:
+            if self.file < 0:
                 self.size = size
             if size != self.size:
                 raise ValueError(
                     f"{path} has {size[0]} x {size[1]} pixels, others {self.size[0]} x "
                     f"{self.size[1]}: LeRobot's pictures of a camera are of one size"
                 )
-            if self.container is None or self.bytes >= VIDEO_MB << 20 or header != self.header:
+            if self.file < 0 or self.bytes >= VIDEO_MB << 20 or header != self.header:
                 self._next_file(stream)  # a file has one header
                 self.header = header
-            first, container = self.frames, self.container
+            first = self.frames
             for packet in source.demux(stream):
                 if not packet.size:
                     continue  # the end
@@ -310,7 +310,7 @@ class _Videos:
                 packet.stream, packet.time_base = self.stream, Fraction(1, self.fps)
                 packet.pts = packet.dts = self.frames
                 packet.duration = 1
-                container.mux(packet)
+                self.container.mux(packet)
                 self.frames += 1
         if self.frames - first != frames:
             raise ValueError(f"{path} has {self.frames - first} frames, the episode {frames}")

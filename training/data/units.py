@@ -12,6 +12,8 @@ LENGTH_TOLERANCE = 1e-3
 UPRIGHT, TILTED = 0.9, 0.8
 """Mean cosine between the hand and the vertical: pointing down as tables ask for; doing something
 else."""
+STEP_S = (0.001, 20.0)
+"""Times between frames that recorders have."""
 WIDTH_LIKE = (0.005, 0.13)
 """A closedness that changes by more than the first and never exceeds the second is a width in m."""
 
@@ -33,9 +35,10 @@ def euler_of_quaternions(quaternions: np.ndarray) -> np.ndarray:
 def suspicion(states: np.ndarray, convention: str) -> str | None:
     """Say what is probably wrong with states that are possible, or None.
 
-    An arm over a table points its hand down. Where it does not as the angles are, but would if the
-    quaternions that they come from were read in the other order, the order was mistaken. A hand
-    that hardly turns about the vertical points down in both orders, and nothing is seen.
+    An arm over a table points its hand down. Where the hand points up, its states are of the other
+    convention; where it would point down if the quaternions that the angles come from were read in
+    the other order, the order was mistaken. (A hand that hardly turns about the vertical points
+    down in both orders, and nothing is seen.)
 
     Args:
         states: (T, 7) of one or many episodes, in metres, radians and closedness.
@@ -43,6 +46,12 @@ def suspicion(states: np.ndarray, convention: str) -> str | None:
     """
     turns = Rotation.from_euler("xyz", states[:, 3:6])
     as_read = _pointing_down(turns, convention)
+    if as_read < -UPRIGHT:
+        return (
+            f"the hand points up if these are states of the convention {convention!r}: are they of "
+            f"{'hand' if convention == 'droid' else 'droid'!r} (roll near pi where the hand points "
+            "down)? Name it by --state-convention"
+        )
     for order in (1, -1):  # x y z w taken for w x y z, and the reverse
         other = Rotation.from_quat(np.roll(turns.as_quat(), order, axis=1))
         if as_read < TILTED and _pointing_down(other, convention) > UPRIGHT:
@@ -58,6 +67,16 @@ def suspicion(states: np.ndarray, convention: str) -> str | None:
             f"{closedness.max():.3f}: is it a width in metres? It must be 0 open and 1 closed"
         )
     return None
+
+
+def time_suspicion(times_s: np.ndarray) -> str | None:
+    """Say what is probably wrong with the times (T,) of an episode's frames, or None."""
+    if len(times_s) < 2:
+        return None
+    step_s = float(np.median(np.diff(times_s)))
+    if STEP_S[0] <= step_s <= STEP_S[1]:
+        return None
+    return f"a frame every {step_s:g} s: times must be in seconds (milliseconds, nanoseconds?)"
 
 
 def _pointing_down(turns: Rotation, convention: str) -> float:

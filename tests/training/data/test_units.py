@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jepa_gym.training.data.units import euler_of_quaternions, suspicion
+from jepa_gym.training.data.units import euler_of_quaternions, suspicion, time_suspicion
 
 DOWN = {"hand": Rotation.identity(), "droid": Rotation.from_euler("x", np.pi)}
 
@@ -40,6 +40,16 @@ def test_hands_that_point_elsewhere_are_not_suspicious(convention):
     sideways = Rotation.from_euler("y", 1.4) * table_turns(convention)
     assert suspicion(states_of(sideways), convention) is None
     assert suspicion(states_of(Rotation.random(200, 0)), convention) is None
+
+
+def test_the_other_convention_is_named():
+    assert "of 'droid'" in suspicion(states_of(table_turns("droid")), "hand")
+    assert "of 'hand'" in suspicion(states_of(table_turns("hand")), "droid")
+
+
+def test_times_in_milliseconds_are_caught():
+    assert "milliseconds" in time_suspicion(250.0 * np.arange(5))
+    assert time_suspicion(0.25 * np.arange(5)) is time_suspicion(np.zeros(1)) is None
 
 
 def test_a_width_is_no_closedness():
