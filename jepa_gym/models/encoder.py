@@ -116,25 +116,50 @@ class VideoTransformer(nn.Module):
         wanted = [last] if out_layers is None else list(out_layers)
         if not wanted or wanted != sorted(set(wanted)) or wanted[0] < 0 or wanted[-1] > last:
             raise ValueError(f"`out_layers` must ascend within 0 .. {last}, got {wanted}")
-        x = self._embed(video)
-        frames, rows, columns = x.shape[2:]
-        x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
-        x = x.contiguous()  # a view slows every block
-        rope = None
-        if self.rope == "sincos":
-            grid = (frames, rows, columns)
-            x = x + sincos_table(grid, x.shape[-1], x.device, self.trained_grid).to(x.dtype)
-        else:
-            rope = self._rotation(frames, (rows, columns), x.device)
+        x, rope = self._embed_at_places(video)
         if token_ids is not None:
-            x = torch.take_along_dim(x, token_ids[..., None], dim=1)
-            rope = rope and part(rope, token_ids)
+            x, rope = (
+                torch.take_along_dim(x, token_ids[..., None], dim=1),
+                rope and part(rope, token_ids),
+            )
         outputs = []
         for number, block in zip(range(wanted[-1] + 1), self.blocks, strict=False):
             x = block(x, rope)
             if number in wanted:
                 outputs.append(self._output_norm(number, x))
         return outputs[0] if out_layers is None else outputs
+
+    def encode_parts(self, video: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Encode several parts of a video, each alone; its tokens are embedded once.
+
+        Args:
+            video: As for `forward`.
+            parts: (B, K) each, as `token_ids` of `forward`; K may differ.
+
+        Returns:
+            (B, K, D) for every part, after the final norm.
+        """
+        x, rope = self._embed_at_places(video)
+        outputs = []
+        for token_ids in parts:
+            seen = torch.take_along_dim(x, token_ids[..., None], dim=1)
+            places = rope and part(rope, token_ids)
+            for block in self.blocks:
+                seen = block(seen, places)
+            outputs.append(self._output_norm(len(self.blocks) - 1, seen))
+        return outputs
+
+    def _embed_at_places(self, video: Tensor) -> tuple[Tensor, Rotation | None]:
+        """Return the tokens (B, N, D) of a video before the blocks, and their rotation, if any."""
+        x = self._embed(video)
+        frames, rows, columns = x.shape[2:]
+        x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
+        x = x.contiguous()  # a view slows every block
+        if self.rope != "sincos":
+            return x, self._rotation(frames, (rows, columns), x.device)
+        grid = (frames, rows, columns)
+        table = sincos_table(grid, x.shape[-1], x.device, self.trained_grid)
+        return x + table.to(x.dtype), None
 
     def _embed(self, video: Tensor) -> Tensor:
         """Map (B, 3, T, Y, X) to (B, D, t, rows, columns)."""

@@ -57,19 +57,23 @@ class MaskedModel(nn.Module):
         self.grid = (frames // self.encoder.tubelet_size, *config.grid)
         self.normaliser = world_model.normaliser
 
-    def draw_masks(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_masks(
+        self, batch: int, generator: torch.Generator, tubelets: int | None = None
+    ) -> dict[str, Tensor]:
         """Draw what is seen and hidden of each clip, for every kind of mask.
 
         Args:
             batch: B.
             generator: On the CPU.
+            tubelets: Of a clip; those of the model's clips by default.
 
         Returns:
             `seen_k` (B, K) and `hidden_k` (B, M), indices into the grid of tokens.
         """
+        grid = (tubelets or self.grid[0], *self.grid[1:])
         masks = {}
         for kind, config in enumerate(PUBLISHED):
-            pair = sample_masks(self.grid, batch, config, generator)
+            pair = sample_masks(grid, batch, config, generator)
             masks[f"seen_{kind}"], masks[f"hidden_{kind}"] = pair
         return masks
 
@@ -89,10 +93,12 @@ class MaskedModel(nn.Module):
         video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
         with torch.no_grad():
             whole = layer_norm(self.target_encoder(video).float())
+        kinds = range(len(PUBLISHED))
+        contexts = self.encoder.encode_parts(video, [masks[f"seen_{kind}"] for kind in kinds])
         pairs = []
-        for kind in range(len(PUBLISHED)):
+        for kind, context in zip(kinds, contexts, strict=True):
             seen, hidden = masks[f"seen_{kind}"], masks[f"hidden_{kind}"]
-            predicted = self.predictor(self.encoder(video, seen), seen, hidden, mask_index=kind)
+            predicted = self.predictor(context, seen, hidden, mask_index=kind)
             pairs.append((predicted.float(), torch.take_along_dim(whole, hidden[..., None], dim=1)))
         return whole, pairs
 

@@ -47,6 +47,8 @@ from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
 PREDICTOR_NAME = "masked_predictor.safetensors"
+SINGLE = "single_"
+"""Before the names of what belongs to single frames in a batch."""
 SMALL = EncoderConfig(
     kind="vit", embed_dim=192, depth=6, num_heads=3, latent_dim=192, patch_size=16
 )
@@ -70,6 +72,9 @@ class PretrainConfig(RunConfig):
     """Consecutive frames of a clip, a multiple of the tubelet's 2."""
     stills: float = 0.0
     """Share of the clips that are stills: their first frame again and again."""
+    single_frames: int = 0
+    """Single frames beside each clip of a batch, repeated into one tubelet each, as world models
+    encode frames; clips and single frames then count alike in the loss."""
     own_mask_tokens: bool = False
     """Give each kind of mask its own mask token, as V-JEPA 1 has; V-JEPA 2 has one for both."""
     momentum: float = 0.99925
@@ -100,6 +105,8 @@ class PretrainConfig(RunConfig):
             raise ValueError(f"`frames` must be a positive multiple of 2, got {self.frames}")
         if not 0 <= self.stills <= 1:
             raise ValueError(f"`stills` must be within 0 .. 1, got {self.stills}")
+        if self.single_frames < 0:
+            raise ValueError(f"`single_frames` must not be negative, got {self.single_frames}")
 
 
 _VIT_L = {"embed_dim": 1024, "depth": 24, "num_heads": 16, "latent_dim": 1024}
@@ -187,6 +194,8 @@ def train(config: PretrainConfig) -> Progress:
         model = MaskedModel(world_model, config.predictor, config.frames, config.own_mask_tokens)
         augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         stills = still_rows(config.batch_size, config.stills)
+        per_clip = config.single_frames
+        singles = ClipSampler(arrays, 1, config.batch_size * per_clip, config.seed + 1)
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0).frames
         watched_masks = model.draw_masks(WATCHED_CLIPS, torch.Generator().manual_seed(config.seed))
 
@@ -197,11 +206,24 @@ def train(config: PretrainConfig) -> Progress:
             still = stills[rows]
             frames[still] = frames[still, :1]
             drawn = {"frames": frames, **augmenter.draw(step, rows)}
-            return drawn | {name: mask[rows] for name, mask in masks.items()}
+            drawn |= {name: mask[rows] for name, mask in masks.items()}
+            if per_clip:
+                masks = model.draw_masks(singles.batch_size, generator, tubelets=1)
+                rows = slice(*(per_clip * n for n in rows.indices(config.batch_size)[:2]))
+                drawn |= {SINGLE + name: mask[rows] for name, mask in masks.items()}
+                drawn[SINGLE + "frames"] = singles.batch(step, rows).frames
+            return drawn
 
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
-            batch = augmenter.apply(batch)
-            return {"loss": model.loss(batch.pop("frames"), batch)}
+            single = {x.removeprefix(SINGLE): batch[x] for x in batch if x.startswith(SINGLE)}
+            batch = augmenter.apply({x: batch[x] for x in batch if not x.startswith(SINGLE)})
+            clips = model.loss(batch.pop("frames"), batch)
+            if not per_clip:
+                return {"loss": clips}
+            frames = single.pop("frames").repeat(1, model.encoder.tubelet_size, 1, 1, 1)
+            frame = model.loss(frames, single)
+            both = {"clips": clips.detach(), "single_frames": frame.detach()}
+            return {"loss": (clips + frame) / 2} | both
 
         def probe(measured: ClipArrays) -> dict[str, float]:
             world_model.encoder = model.target_encoder
