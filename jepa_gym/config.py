@@ -113,13 +113,16 @@ class EncoderConfig:
     mlp_ratio: float = 4.0
     """Hidden width of a block's MLP over `embed_dim`."""
     latent_dim: int = 128
-    """Channels of a latent token; only `conv` has a projection, elsewhere it must equal
-    `embed_dim`."""
+    """Channels of a latent token. `conv` has a projection to them, and so have the others if they
+    `merge` tokens; else it must equal `embed_dim`."""
     patch_size: int = field(default=32, metadata=_was("patch"))
     """Pixels per token along each axis: the patch of `vit` and `hf`, the total stride of `conv`."""
     rope: str = "interleaved"
     """Positions: rotary, `interleaved`, or `v2` for the published weights; or `sincos`, absolute as
     in V-JEPA 1, of `vit` only. `hf` has its own."""
+    merge: int = field(default=1, metadata=_ADDED)
+    """Of `vit` and `hf`: tokens along each axis that are joined into one latent token, by a linear
+    projection; every imagined frame pays for each token."""
     name: str = field(default="", metadata=_ADDED)
     """Of `hf`: a name on the Hugging Face hub, or a folder."""
     revision: str = field(default="", metadata=_ADDED)
@@ -148,11 +151,15 @@ class EncoderConfig:
             "`encoder.name` and `encoder.digest` belong to kind='hf' and to no other; make that "
             "configuration with jepa_gym.models.hugging_face.encoder_config('hf:NAME_OR_FOLDER')",
         )
+        _require(
+            self.merge >= 1 and (self.merge == 1 or self.kind != "conv"),
+            f"`encoder.merge` must be at least 1, and 1 for kind='conv', got {self.merge}",
+        )
         if self.kind != "conv":
             _require(
-                self.latent_dim == self.embed_dim,
-                f"`encoder.latent_dim` must equal `encoder.embed_dim` for kind={self.kind!r} "
-                f"(it has no output projection), got {self.latent_dim} and {self.embed_dim}",
+                self.merge > 1 or self.latent_dim == self.embed_dim,
+                f"`encoder.latent_dim` must equal `encoder.embed_dim` for kind={self.kind!r} with "
+                f"merge=1 (it has no projection), got {self.latent_dim} and {self.embed_dim}",
             )
             _require(
                 self.patch_size >= 1,
@@ -164,6 +171,11 @@ class EncoderConfig:
                 f"`encoder.patch_size` must be a power of two of at least 8 for kind='conv', "
                 f"got {self.patch_size}",
             )
+
+    @property
+    def token_size(self) -> int:
+        """Pixels per latent token along each axis."""
+        return self.patch_size * self.merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,17 +240,17 @@ class WorldModelConfig:
             self.predictor.rope != "sincos",
             "`predictor.rope` must be rotary for a predictor that is conditioned on actions",
         )
-        patch = self.encoder.patch_size
+        patch = self.encoder.token_size
         _require(
             self.frame.height % patch == 0 and self.frame.width % patch == 0,
-            f"`frame` size must be a multiple of `encoder.patch_size`={patch}, "
+            f"`frame` size must be a multiple of `encoder.patch_size` times `merge`, {patch}, "
             f"got {self.frame.height}x{self.frame.width}; {_nearest(self.frame, patch)}",
         )
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens of one frame."""
-        patch = self.encoder.patch_size
+        patch = self.encoder.token_size
         return self.frame.height // patch, self.frame.width // patch
 
     @property

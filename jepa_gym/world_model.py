@@ -21,6 +21,7 @@ from jepa_gym.checkpoint.fill import fill
 from jepa_gym.config import ENCODERS, WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, VideoTransformer
 from jepa_gym.models.hugging_face import checkpoint_encoder
+from jepa_gym.models.merging import TokenMerging
 from jepa_gym.names import resolve
 from jepa_gym.normalisation import Normaliser, layer_norm
 from jepa_gym.rollout import Rollout, energy
@@ -47,6 +48,9 @@ class WorldModel(nn.Module):
         kind, predictor = config.encoder.kind, config.predictor
         encoder = resolve(ENCODERS, "encoder", kind).for_model(config, encoder_folder)
         self.encoder: nn.Module = encoder
+        sizes = config.encoder
+        if sizes.merge > 1:
+            self.merging = TokenMerging(config.grid, sizes.embed_dim, sizes.latent_dim, sizes.merge)
         self.predictor = ActionConditionedPredictor(
             config.grid,
             config.encoder.latent_dim,
@@ -129,12 +133,33 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When the frames are not of the configured size.
         """
+        tokens = self._tokens(frames)
+        if self.config.encoder.merge > 1:
+            tokens = self.merging(tokens)
+        return rearrange(tokens, "(b t) n d -> b t n d", b=len(frames))
+
+    def _tokens(self, frames: Tensor) -> Tensor:
+        """Return the encoder's tokens (B T, N', D') of frames (B, T, Y, X, 3)."""
         self._check_size(frames)
         pixels = self.normaliser.pixels(frames).to(self.dtype)
         images = rearrange(pixels, "b t y x c -> (b t) c y x")  # a view, in channels-last memory
         if isinstance(self.encoder, VideoTransformer):
             images = repeat(images, "n c y x -> n c t y x", t=self.encoder.tubelet_size)
-        return rearrange(self.encoder(images), "(b t) n d -> b t n d", b=len(frames))
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def fit_merging(self, frames: Tensor, chunk: int = 32) -> float:
+        """Fit the projection of merged tokens, see `TokenMerging.fit`.
+
+        Args:
+            frames: (B, T, Y, X, 3) uint8.
+            chunk: Frames encoded at a time.
+
+        Returns:
+            The share of the variance that it keeps.
+        """
+        parts = rearrange(frames, "b t y x c -> (b t) 1 y x c").split(chunk)
+        return self.merging.fit(torch.cat([self._tokens(x.to(self.device)) for x in parts]))
 
     def _check_size(self, frames: Tensor) -> None:
         size = (self.config.frame.height, self.config.frame.width, 3)

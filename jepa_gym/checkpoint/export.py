@@ -79,6 +79,11 @@ def world_model(folder: str | Path, model: WorldModel) -> None:
             f"the layout of V-JEPA 2-AC has only the encoder 'vit', this model has "
             f"{config.encoder.kind!r}; use `save_pretrained`"
         )
+    if config.encoder.merge > 1:
+        raise ValueError(
+            "the layout of V-JEPA 2-AC has no place for the projection of merged tokens; use "
+            "`save_pretrained`"
+        )
     raw = {"state_mean": 0.0, "state_std": 1.0, "action_scale": 1.0}
     scaled = [name for name, value in raw.items() if set(getattr(config, name)) != {value}]
     if scaled:

@@ -81,7 +81,7 @@ def train(config: DecodeConfig) -> Progress:
         sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
         sizes = model.config
-        decoder = FrameDecoder(sizes.grid, sizes.encoder.latent_dim, sizes.encoder.patch_size)
+        decoder = FrameDecoder(sizes.grid, sizes.encoder.latent_dim, sizes.encoder.token_size)
         mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
         decoder.set_background(mean / 255)
 

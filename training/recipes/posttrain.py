@@ -44,6 +44,9 @@ from jepa_gym.training.recipes.losses import (
 from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, load_encoder
 from jepa_gym.world_model import WorldModel
 
+MERGING_FRAMES = 1000
+"""Random frames that the projection of merged tokens is fitted to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosttrainConfig(RunConfig):
@@ -63,6 +66,21 @@ class PosttrainConfig(RunConfig):
     """Compare the frame of every step with the truth, or only the one at the end."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     """Sizes of the predictor."""
+    merge: int = 1
+    """Tokens along each axis that are joined into one by principal components; a planner pays for
+    every token."""
+    latent_dim: int | None = None
+    """Channels of merged tokens; None for as many as the encoder's tokens have."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        RunConfig.__post_init__(self)
+        if self.merge < 1:
+            raise ValueError(f"`merge` must be at least 1, got {self.merge}")
+        if self.latent_dim is not None and self.merge == 1:
+            raise ValueError(
+                "`latent_dim` is that of merged tokens; give --merge 2, or leave it out"
+            )
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -95,15 +113,23 @@ def train(config: PosttrainConfig) -> Progress:
         dataset = open_dataset(config)
         arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
         encoder, weights = _encoder(config.encoder)
+        if config.merge > 1:
+            width = config.latent_dim or encoder.latent_dim
+            encoder = replace(encoder, merge=config.merge, latent_dim=width)
         torch.manual_seed(config.seed)
         settings = model_config(dataset, arrays, encoder, config.predictor, config.frames)
         model = WorldModel(settings)
         if encoder.kind != "hf":
             load_encoder(Path(config.encoder), model)
         model.encoder.requires_grad_(False)
+        if config.merge > 1:
+            model.merging.requires_grad_(False)
+            kept = fit_merging(model, arrays)
+            here.say(f"merged tokens keep {kept:.1%} of the variance in {width} channels")
         model.predictor.extrinsics_encoder.requires_grad_(False)  # nothing goes through it
         judges = Judges.choose(dataset, settings.context_frames, here)
-        cache = f"latents-{dataset.hash[:16]}-{weights[:16]}.npy"
+        merged = f"-{config.merge}-{width}" if config.merge > 1 else ""
+        cache = f"latents-{dataset.hash[:16]}-{weights[:16]}{merged}.npy"
         with first_process_first():
             latents = cache_latents(
                 model.to(here.device).eval(), arrays, dataset.folder / "cache" / cache
@@ -140,6 +166,23 @@ def train(config: PosttrainConfig) -> Progress:
         if here.first:
             finish_model(model, "masked + post-training", config, dataset, judges, progress)
         return progress
+
+
+def fit_merging(model: WorldModel, arrays: ClipArrays) -> float:
+    """Fit the projection of merged tokens to the encoder's features of random frames.
+
+    Args:
+        model: With the encoder's weights.
+        arrays: The training split.
+
+    Returns:
+        The share of the variance that the projection keeps.
+    """
+    rng = np.random.default_rng(0)
+    episodes = rng.integers(len(arrays.rows), size=MERGING_FRAMES)
+    times = rng.integers(arrays.states.shape[1], size=MERGING_FRAMES)
+    frames = np.stack([arrays.clip(e, t, t + 1) for e, t in zip(episodes, times, strict=True)])
+    return model.fit_merging(torch.from_numpy(frames))
 
 
 def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarray:
