@@ -23,6 +23,8 @@ class CostSettings:
     """Imagine changes of the gripper up to its stops only."""
     gripper_weight: float = 0.0
     """Weight of |predicted - goal closedness|."""
+    readout_weight: float = 0.0
+    """Weight of what the model's readout tells apart, of imagined and goal latents alone."""
 
 
 class PlanCost:
@@ -76,11 +78,16 @@ class PlanCost:
         return energy + settings.gripper_weight * (predicted - self._closedness[:, None]).abs()
 
     def _energy(self, actions: torch.Tensor) -> torch.Tensor:
-        rollout = self._imagined(actions)
-        if not self._settings.whole_path:
+        rollout, settings = self._imagined(actions), self._settings
+        if not settings.whole_path and not settings.readout_weight:
             return rollout.energy(actions, self._aim)
-        future = rollout.latents(actions) + self._offset  # (B, S, H, N, D)
-        energy = self._dynamics.energy(future.flatten(1, 2), self._goal.to(future.device))
+        future = rollout.latents(actions)  # (B, S, H, N, D)
+        future = (future if settings.whole_path else future[:, :, -1:]) + self._offset
+        flat, goal = future.flatten(1, 2), self._goal.to(future.device)
+        energy = self._dynamics.energy(flat, goal)
+        if settings.readout_weight:
+            difference = self._dynamics.state_difference(flat, goal)
+            energy = energy + settings.readout_weight * difference
         return energy.unflatten(1, future.shape[1:3]).mean(dim=2)
 
     def _imagined(self, actions: torch.Tensor) -> Rollout:

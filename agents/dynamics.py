@@ -50,6 +50,11 @@ class Dynamics(Protocol):
         """How many observed frames it sees by default."""
         ...
 
+    @property
+    def readout_weight(self) -> float:
+        """Weight of `state_difference` in the cost of a plan by default; 0 where there is none."""
+        ...
+
     def observe(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents of what is observed and of the goal, each (B, N, D)."""
         ...
@@ -68,6 +73,10 @@ class Dynamics(Protocol):
 
     def energy(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Return how far latents (B, S, N, D) are from a goal (B, N, D), as (B, S)."""
+        ...
+
+    def state_difference(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Return how far what is read of the states is from the goal's, as `energy` does."""
         ...
 
 
@@ -90,6 +99,7 @@ class Ensemble:
         self.models = list(models)
         self._shapes = [(m.config.num_tokens, m.config.encoder.latent_dim) for m in self.models]
         self.context_frames: int = min(model.context_frames for model in self.models)
+        self.readout_weight: float = min(model.readout_weight for model in self.models)
 
     def observe(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents (B, 1, D) of `pixels` and `goal_pixels`.
@@ -116,6 +126,11 @@ class Ensemble:
         """Return the mean of the models' energies, (B, S) for latents (B, S, 1, D)."""
         parts = zip(self.models, self.split(latents), self.split(goal), strict=True)
         return torch.stack([model.energy(own, aim) for model, own, aim in parts]).mean(0)
+
+    def state_difference(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the models' differences, (B, S) for latents (B, S, 1, D)."""
+        parts = zip(self.models, self.split(latents), self.split(goal), strict=True)
+        return torch.stack([model.state_difference(own, aim) for model, own, aim in parts]).mean(0)
 
     def split(self, latents: torch.Tensor) -> list[torch.Tensor]:
         """Return each model's part (..., N, D) of latents (..., 1, D).
@@ -168,6 +183,7 @@ class SimulatorModel(InOneEnvironment):
     """
 
     context_frames = 1
+    readout_weight = 0.0
 
     def __init__(self, env: gym.Env) -> None:
         self.env: Any = env.unwrapped
@@ -201,6 +217,10 @@ class SimulatorModel(InOneEnvironment):
     def energy(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Return the distance (1, S) in metres of places (1, S, 1, D) to the goal (1, 1, D)."""
         return (latents - goal[:, None]).norm(dim=-1)[..., 0]
+
+    def state_difference(self, latents: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Raise ValueError: places are not read from anything, they are what is observed."""
+        raise ValueError("The simulator has no readout; `readout_weight` must be 0 or None.")
 
 
 class _SimulatorRollout:

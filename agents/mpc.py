@@ -46,6 +46,7 @@ PUBLISHED: dict[str, Any] = {
     "min_improvement": None,
     "gripper": "published",
     "offset_free": False,
+    "readout_weight": 0.0,
 }
 """The arguments of `MPCAgent` that make it act as the official code, with its search."""
 
@@ -139,6 +140,8 @@ class MPCAgent(Agent):
         offset_free: Correct every imagined latent by what the model gets wrong about holding
             still, which is known: the observed frame. The cost of holding still is then exact.
         cost: `last` takes the energy of the last imagined frame, `path` the mean over all.
+        readout_weight: Weight in the cost of the difference between what the model's readout tells
+            of the imagined and of the goal's latent (image-only); None for the model's own.
         workspace: Lowest and highest x, y, z in metres that a plan may lead the hand to, or None.
         budget_s: Seconds for one search, see `Planner.plan`, or None.
         seed: Seed of the search, used afresh in every deterministic call.
@@ -158,6 +161,7 @@ class MPCAgent(Agent):
         gripper: Gripper = "full",
         offset_free: bool = True,
         cost: str = "last",
+        readout_weight: float | None = None,
         workspace: Workspace | None = None,
         budget_s: float | None = None,
         seed: int = 0,
@@ -171,6 +175,8 @@ class MPCAgent(Agent):
                 raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.")
         if budget_s is not None and not budget_s > 0:
             raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
+        if readout_weight is not None and not 0 <= readout_weight < INFINITE:
+            raise ValueError(f"`readout_weight` must be at least 0, got {readout_weight}.")
         check_workspace(workspace)
         if isinstance(model, str | Path):
             from jepa_gym.world_model import WorldModel
@@ -191,7 +197,8 @@ class MPCAgent(Agent):
         self.seed = seed
         self.last_plan: PlanRecord | None = None
         stops = gripper != "published"
-        self._settings = CostSettings(cost == "path", offset_free, stops, gripper_weight)
+        weight = model.readout_weight if readout_weight is None else readout_weight
+        self._settings = CostSettings(cost == "path", offset_free, stops, gripper_weight, weight)
         self._generators: dict[torch.device, torch.Generator] = {}
 
     @classmethod

@@ -225,6 +225,9 @@ class WorldModelConfig:
     """Frames of a training clip; longer windows are extrapolation."""
     success_energy: float | None = None
     """Energy to the goal below which the latent environment counts success."""
+    readout_weight: float | None = field(default=None, metadata=_ADDED)
+    """Weight in the cost of a plan of how far what is read of the state from its latent is from
+    what is read from the goal's, in standard deviations; None for a model without a readout."""
 
     def __post_init__(self) -> None:
         for name in ("state_mean", "state_std", "action_scale"):
@@ -239,6 +242,10 @@ class WorldModelConfig:
         _require(
             self.predictor.rope != "sincos",
             "`predictor.rope` must be rotary for a predictor that is conditioned on actions",
+        )
+        _require(
+            self.readout_weight is None or self.readout_weight >= 0,
+            f"`readout_weight` must be at least 0 or None, got {self.readout_weight}",
         )
         patch = self.encoder.token_size
         _require(

@@ -22,6 +22,7 @@ from jepa_gym.config import ENCODERS, WorldModelConfig
 from jepa_gym.models import ActionConditionedPredictor, VideoTransformer
 from jepa_gym.models.hugging_face import checkpoint_encoder
 from jepa_gym.models.merging import TokenMerging
+from jepa_gym.models.readout import StateReadout
 from jepa_gym.names import resolve
 from jepa_gym.normalisation import Normaliser, layer_norm
 from jepa_gym.rollout import Rollout, energy
@@ -51,6 +52,8 @@ class WorldModel(nn.Module):
         sizes = config.encoder
         if sizes.merge > 1:
             self.merging = TokenMerging(config.grid, sizes.embed_dim, sizes.latent_dim, sizes.merge)
+        if config.readout_weight is not None:
+            self.readout = StateReadout(config.num_tokens, sizes.latent_dim)
         self.predictor = ActionConditionedPredictor(
             config.grid,
             config.encoder.latent_dim,
@@ -67,6 +70,11 @@ class WorldModel(nn.Module):
     def context_frames(self) -> int:
         """Most real frames that a planner gives as context."""
         return self.config.context_frames
+
+    @property
+    def readout_weight(self) -> float:
+        """Weight of `state_difference` in the cost of a plan; 0 without a readout."""
+        return self.config.readout_weight or 0.0
 
     @property
     def device(self) -> torch.device:
@@ -337,3 +345,24 @@ class WorldModel(nn.Module):
             (B, ...), for instance (B, S).
         """
         return energy(latents, goal)
+
+    def state_difference(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Return how far what is read of the state is from what is read of the goal's.
+
+        Args:
+            latents: (B, S, N, D).
+            goal: (B, N, D).
+
+        Returns:
+            (B, S), the mean over x, y, z and closedness of absolute differences, each in standard
+            deviations of the training states.
+
+        Raises:
+            ValueError: When the model has no readout.
+        """
+        if self.config.readout_weight is None:
+            raise ValueError(
+                "this model has no readout; its configuration's `readout_weight` is None"
+            )
+        here, there = self.readout(latents.to(self.dtype)), self.readout(goal.to(self.dtype))
+        return (here - there[:, None]).float().abs().mean(-1)

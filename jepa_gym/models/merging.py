@@ -39,10 +39,9 @@ class TokenMerging(nn.Module):
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> float:
-        """Make the projection the leading principal components, each scaled to unit variance.
+        """Make the projection the leading principal components about the mean; all places share it.
 
-        All places share it. Equal variances give what is small in a picture, such as the opening
-        of a gripper, the same weight in an energy as what is large.
+        They are not scaled to equal variances: energies then rank distances less well (measured).
 
         Args:
             tokens: (B, rows * columns, D) of many frames.
@@ -54,8 +53,7 @@ class TokenMerging(nn.Module):
         mean = x.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((x - mean).T))
         kept = len(self.proj.weight)
-        variances = values.flip(0)[:kept].clamp(min=values.max() * 1e-9)
-        components = vectors.flip(1)[:, :kept].T / variances.sqrt()[:, None]
+        components = vectors.flip(1)[:, :kept].T
         self.proj.weight.copy_(components)
         self.proj.bias.copy_(-components @ mean)
-        return (variances.sum() / values.sum()).item()
+        return (values.flip(0)[:kept].sum() / values.sum()).item()

@@ -15,6 +15,7 @@ class LinearModel:
 
     def __init__(self, context_frames: int = 2) -> None:
         self.context_frames = context_frames
+        self.readout_weight = 0.0
         self.config = SimpleNamespace(num_tokens=7, encoder=SimpleNamespace(latent_dim=1))
         self.context_lengths: list[int] = []
         self.broken = False

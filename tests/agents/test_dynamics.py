@@ -135,6 +135,7 @@ def test_the_energy_of_an_ensemble_is_the_mean(model, observe):
         """Another latent: six tokens of two numbers."""
 
         context_frames = 1
+        readout_weight = 0.0
         config = SimpleNamespace(num_tokens=6, encoder=SimpleNamespace(latent_dim=2))
 
         def observe(self, observation):

@@ -21,6 +21,7 @@ from jepa_gym.training.engine.config import RunConfig, command, plain
 from jepa_gym.training.engine.distributed import Processes, first_process_first
 from jepa_gym.training.engine.task import Progress
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
+from jepa_gym.training.recipes.readout import fit_readout
 from jepa_gym.world_model import WorldModel
 
 TEST_PAIRS = 100
@@ -131,6 +132,7 @@ def finish_model(
     dataset: Dataset,
     judges: Judges,
     progress: Progress,
+    readout_weight: float | None = None,
 ) -> None:
     """Write the finished model to the run's folder, then its figures; say what it is worth.
 
@@ -141,8 +143,12 @@ def finish_model(
         dataset: What it was trained on.
         judges: What it is judged by.
         progress: The finished run.
+        readout_weight: Gives the model a readout of this weight, see `fit_readout`.
     """
     card = provenance(recipe, config, dataset, progress)
+    if readout_weight is not None:
+        splits = dataset.load_arrays("train"), dataset.load_arrays("validation")
+        card["readout"] = fit_readout(model, *splits, readout_weight)
     model.save_pretrained(config.output, card)
     if judges.starts is not None:
         write_starts(config.output, judges.starts)

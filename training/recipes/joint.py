@@ -69,6 +69,9 @@ class JointConfig(RunConfig):
     action_weight: float = 5.0
     """Weight of the head that reads the action from two successive latents (scaled actions have a
     variance of about 0.1, states of 1)."""
+    readout_weight: float | None = None
+    """Gives the finished model a linear readout of hand and gripper from its latents, fitted to
+    them as they are, and this weight in the cost of plans; None for none."""
     encoder: EncoderConfig = ENCODER
     """Sizes of the encoder."""
     predictor: PredictorConfig = PREDICTOR
@@ -236,7 +239,9 @@ def train(config: JointConfig) -> Progress:
             return trainer.dry_run()
         progress = trainer.run()
         if here.first:
-            finish_model(model.world_model, "joint", config, dataset, judges, progress)
+            finish_model(
+                model.world_model, "joint", config, dataset, judges, progress, config.readout_weight
+            )
         return progress
 
 

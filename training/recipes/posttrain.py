@@ -71,6 +71,9 @@ class PosttrainConfig(RunConfig):
     every token."""
     latent_dim: int | None = None
     """Channels of merged tokens; None for as many as the encoder's tokens have."""
+    readout_weight: float | None = None
+    """Gives the finished model a linear readout of hand and gripper from its latents, fitted to
+    them as they are, and this weight in the cost of plans; None for none."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -164,7 +167,15 @@ def train(config: PosttrainConfig) -> Progress:
             return trainer.dry_run()
         progress = trainer.run()
         if here.first:
-            finish_model(model, "masked + post-training", config, dataset, judges, progress)
+            finish_model(
+                model,
+                "masked + post-training",
+                config,
+                dataset,
+                judges,
+                progress,
+                config.readout_weight,
+            )
         return progress
 
 

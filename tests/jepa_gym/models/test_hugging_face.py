@@ -242,8 +242,8 @@ def test_sharded_weights(source):
 def test_frames_must_fit_the_patches(source):
     encoder = encoder_config(f"hf:{source('dinov2')[0]}")
     message = (
-        "multiple of `encoder.patch_size` times `merge`, 14, got 128x256; the nearest sizes of each of the 2 "
-        "cameras have 126 or 140 rows and 126 or 140 columns"
+        "multiple of `encoder.patch_size` times `merge`, 14, got 128x256; the nearest sizes of "
+        "each of the 2 cameras have 126 or 140 rows and 126 or 140 columns"
     )
     with pytest.raises(ValueError, match=message):
         WorldModelConfig(FrameSpec(), encoder)
