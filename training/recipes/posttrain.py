@@ -84,10 +84,6 @@ class PosttrainConfig(RunConfig):
             raise ValueError(
                 "`latent_dim` is that of merged tokens; give --merge 2, or leave it out"
             )
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        RunConfig.__post_init__(self)
         check_rollout(self.rollout_steps, self.frames)
 
 
