@@ -11,6 +11,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,6 +135,38 @@ def _build(
             ids=np.array(list(found)),
             skipped=np.array(sorted(skipped), dtype="U64"),
         )
+
+
+def cached_array(
+    path: Path, shape: tuple[int, ...], dtype: type, fill: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """Open an array file, after making it where there is none or a damaged one.
+
+    Args:
+        path: The file; it appears complete or not at all.
+        shape: Of the array.
+        dtype: Of the array.
+        fill: Writes every entry of the array that it is given.
+
+    Returns:
+        The array, memory-mapped, read-only.
+
+    Raises:
+        OSError: If the disk is full, or what was written cannot be read again.
+    """
+    for _ in range(2):
+        if not path.is_file():
+            with atomic_write(path) as temporary:
+                made = allocate(temporary, shape, dtype)
+                fill(made)
+                made.flush()
+        with suppress(ValueError, EOFError):
+            array = np.load(path, mmap_mode="r")
+            if array.shape == shape and array.dtype == dtype:
+                return array
+        print(f"{path} is damaged; encoding again", file=sys.stderr)
+        path.unlink()
+    raise OSError(f"{path} was damaged as soon as it was written: check the disk")
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.memmap:

@@ -13,8 +13,6 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 3.
 from __future__ import annotations
 
 import hashlib
-import sys
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -26,9 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_gym.config import EncoderConfig, PredictorConfig
-from jepa_gym.files import atomic_write
 from jepa_gym.models import hugging_face
-from jepa_gym.training.data.cache import allocate
+from jepa_gym.training.data.cache import cached_array
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import first_process_first, processes
@@ -205,21 +202,13 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
     """
     episodes, length = arrays.frames.shape[:2]
     shape = (episodes, length, model.config.num_tokens, model.config.encoder.latent_dim)
-    for _ in range(2):
-        if not path.is_file():
-            with atomic_write(path) as temporary:
-                latents = allocate(temporary, shape, np.float16)
-                for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
-                    frames = arrays.frames[episode : episode + 1]
-                    latents[episode] = model.encode(frames)[0].cpu().numpy()
-                latents.flush()
-        with suppress(ValueError, EOFError):
-            latents = np.load(path, mmap_mode="r")
-            if latents.shape == shape and latents.dtype == np.float16:
-                return latents
-        print(f"{path} is damaged; encoding again", file=sys.stderr)
-        path.unlink()
-    raise OSError(f"{path} was damaged as soon as it was written: check the disk")
+
+    def encode(latents: np.ndarray) -> None:
+        for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
+            frames = arrays.frames[episode : episode + 1]
+            latents[episode] = model.encode(frames)[0].cpu().numpy()
+
+    return cached_array(path, shape, np.float16, encode)
 
 
 def _encoder(source: str) -> tuple[EncoderConfig, str]:

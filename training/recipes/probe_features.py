@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jepa_gym.files import atomic_write
-from jepa_gym.training.data.cache import allocate
+from jepa_gym.training.data.cache import cached_array
 from jepa_gym.training.recipes.probe_examples import Examples
 from jepa_gym.training.recipes.probe_models import Probed
 
@@ -71,19 +68,11 @@ def cached_tokens(
     shape = (len(examples), *first.shape[1:])
     content = "\n".join([key, str(ahead), str(bf16), *examples.names])
     path = folder / f"tokens-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
-    for _ in range(2):
-        if not path.is_file():
-            with atomic_write(path) as temporary:
-                tokens = allocate(temporary, shape, np.float16)
-                for start in tqdm(range(0, len(examples), AT_ONCE), "encoding clips", unit="batch"):
-                    numbers = range(start, min(start + AT_ONCE, len(examples)))
-                    part = encoded(model, examples.frames(numbers), ahead, device, bf16)
-                    tokens[start : numbers.stop] = part.cpu().half().numpy()
-                tokens.flush()
-        with suppress(ValueError, EOFError):
-            tokens = np.load(path, mmap_mode="r")
-            if tokens.shape == shape and tokens.dtype == np.float16:
-                return tokens
-        print(f"{path} is damaged; encoding again", file=sys.stderr)
-        path.unlink()
-    raise OSError(f"{path} was damaged as soon as it was written: check the disk")
+
+    def encode(tokens: np.ndarray) -> None:
+        for start in tqdm(range(0, len(examples), AT_ONCE), "encoding clips", unit="batch"):
+            numbers = range(start, min(start + AT_ONCE, len(examples)))
+            part = encoded(model, examples.frames(numbers), ahead, device, bf16)
+            tokens[start : numbers.stop] = part.cpu().half().numpy()
+
+    return cached_array(path, shape, np.float16, encode)
