@@ -31,7 +31,7 @@ CONV = EncoderConfig(latent_dim=16, patch_size=8, **SIZES)
 VIT = EncoderConfig(kind="vit", latent_dim=16, patch_size=8, **SIZES)
 PREDICTOR = PredictorConfig(**SIZES)
 RECIPES = ("joint", "pretrain", "posttrain", "decode", "probe")
-VARIANTS = ("cooldown", "vjepa1", "joint augmented")
+VARIANTS = ("cooldown", "vjepa1", "joint augmented", "posttrain pixels", "fine-tuning")
 COSINE = Schedule(warmup=0.1, decay=0.9, shape="cosine", stretch=1.25)
 CHANGES = {"colour": 0.3, "blur": 0.5, "noise": 5.0, "cutout": 0.2, "background": 0.2}
 Train = Callable[[RunConfig], object]
@@ -76,6 +76,21 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
             ),
         ),
         "vjepa1": (pretrain.train, replace(masked, **vjepa1)),
+        "posttrain pixels": (
+            posttrain.train,
+            posttrain.PosttrainConfig(
+                encoder=str(folder / "encoder"),
+                predictor=PREDICTOR,
+                from_pixels=True,
+                rollout_steps=3,
+                augment=Augmentations(**CHANGES),
+                **shared,
+            ),
+        ),
+        "fine-tuning": (
+            posttrain.train,
+            posttrain.PosttrainConfig(init=str(folder / "model"), **shared),
+        ),
         "joint augmented": (
             joint.train,
             joint.JointConfig(
