@@ -95,6 +95,35 @@ def evaluation_crop(frames: Tensor, crop: int = 256) -> Tensor:
     return frames[:, :, top : top + crop, left : left + crop]
 
 
+def spatial_crops(frames: Tensor, crop: int = 256, count: int = 3) -> Tensor:
+    """Resize the short side to `crop`, and cut squares spread along the long side.
+
+    The published evaluations look at videos so from several sides.
+
+    Args:
+        frames: (B, T, Y, X, 3) uint8.
+        crop: Side of the result, pixels.
+        count: Squares, from the left (or top) edge to the right (or bottom) one.
+
+    Returns:
+        (B, count, T, crop, crop, 3) uint8.
+
+    Raises:
+        TypeError: When the frames are not uint8.
+        ValueError: When shape, crop or count is not allowed.
+    """
+    _check(frames, crop)
+    if count < 2:
+        raise ValueError(f"`count` must be at least 2, got {count}; one is that of evaluation_crop")
+    rows, columns = frames.shape[2:4]
+    if min(rows, columns) != crop:
+        rows, columns = (crop * side // min(rows, columns) for side in (rows, columns))
+        frames = _resize_uint8(frames, (rows, columns))
+    axis = 2 if rows > columns else 3
+    starts = [(max(rows, columns) - crop) * n // (count - 1) for n in range(count)]
+    return torch.stack([frames.narrow(axis, start, crop) for start in starts], 1)
+
+
 def droid_crop(frames: Tensor, size: int = 256) -> Tensor:
     """Crop and squash as V-JEPA 2-AC was trained on DROID.
 

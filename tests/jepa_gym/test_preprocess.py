@@ -12,6 +12,7 @@ from jepa_gym.preprocess import (
     droid_crop,
     evaluation_transform,
     normalise,
+    spatial_crops,
     square_crop,
 )
 
@@ -69,6 +70,18 @@ def test_evaluation_transform_is_opencv(rows, columns, short, resized, start):
         # the library's fixed-point arithmetic may be another on other processors
         assert (pixels[0, t] - expected).abs().max() <= 1
         assert (pixels[0, t] != expected).float().mean() < 0.01
+
+
+def test_spatial_crops_lie_side_by_side():
+    wide = noise(1, 2, 8, 20)
+    crops = spatial_crops(wide, 8, 3)
+    assert crops.shape == (1, 3, 2, 8, 8, 3)
+    assert all(torch.equal(crops[:, n], wide[..., s : s + 8, :]) for n, s in enumerate((0, 6, 12)))
+    tall = spatial_crops(wide.transpose(2, 3), 8, 3)
+    assert torch.equal(tall[:, 2], wide[..., 12:, :].transpose(2, 3))
+    assert spatial_crops(wide, 4, 2).shape == (1, 2, 2, 4, 4, 3)
+    with pytest.raises(ValueError, match="at least 2"):
+        spatial_crops(wide, 8, 1)
 
 
 def test_evaluation_transform_by_hand():

@@ -90,6 +90,11 @@ class ProbeConfig(RunConfig):
     """Pictures a second of a clip, of videos; None takes 4, and 8 to anticipate, as published."""
     image_size: int = 256
     """Height and width of a picture in pixels, of videos."""
+    segments: int = 1
+    """Clips of each validation and test video, whose probabilities are averaged; published: 2 for
+    Something-Something, 8 for Kinetics."""
+    crops: int = 1
+    """Squares of each such clip, side by side; published: 3."""
     clips: int = 8000
     """Most training clips."""
     tested: int = 2000
@@ -116,9 +121,14 @@ class ProbeConfig(RunConfig):
             raise ValueError("`behaviours` and `held_out_objects` are those of recorded episodes")
         if self.head is not None and (self.labels is None or anticipated or self.finetune):
             raise ValueError("`head` is tested on `labels` that are classes, and is not trained")
+        if self.segments * self.crops > 1 and (self.labels is None or anticipated):
+            raise ValueError(
+                "`segments` and `crops` are for the classification of videos, `labels`"
+            )
         check_choice("probe", self.probe, HEADS)
         for name in (
             *("depth", "frames", "clips", "tested", "encoder_rate", "ahead_s", "fps", "image_size"),
+            *("segments", "crops"),
         ):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -213,6 +223,8 @@ def video_data(config: ProbeConfig, classes: tuple[str, ...] = ()) -> ProbeData:
         fps=config.fps or (8.0 if anticipated else 4.0),
         image_size=config.image_size,
         ahead_s=config.ahead_s if anticipated else None,
+        segments=config.segments,
+        crops=config.crops,
         most=dict.fromkeys(SPLITS, config.tested) | {"train": config.clips},
     )
     examples, outputs, digest = video_examples(config.data, config.labels, sampling, classes)

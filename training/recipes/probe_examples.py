@@ -40,6 +40,8 @@ class Examples:
     """The recording that each of the n clips is from."""
     names: tuple[str, ...]
     """What decides the content of each clip, unique in its dataset."""
+    views: int = 1
+    """So many clips in a row are views of the same, and are judged together."""
 
     def __len__(self) -> int:
         """Return the number of clips n."""

@@ -54,9 +54,9 @@ def write_results(run: ProbeRun, config: ProbeConfig, card: Mapping[str, Any]) -
         "finetuned": config.finetune,
         "held-out objects": list(config.held_out_objects),
         "behaviours": list(config.behaviours),
-        "clips": {split: len(x) for split, x in run.data.examples.items()},
+        "clips": {split: len(x) // x.views for split, x in run.data.examples.items()},
         "clips of unknown classes": {
-            split: {name: int((labels == UNKNOWN).sum()) for name, labels in x.labels.items()}
+            split: {name: int((y == UNKNOWN).sum()) // x.views for name, y in x.labels.items()}
             for split, x in run.data.examples.items()
             if VALUE not in x.labels
         },

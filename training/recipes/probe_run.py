@@ -223,17 +223,23 @@ class ProbeRun:
             for tokens, _ in self.parts(split, np.arange(len(examples))):
                 for parts, read in zip(said, self.heads(tokens), strict=True):
                     parts.append({name: x.float().cpu() for name, x in read.items()})
-        groups = np.array(examples.groups)
+        views = examples.views
+        groups = np.array(examples.groups)[::views]
         result = []
         for number, parts in enumerate(said):
             read = {name: torch.cat([part[name] for part in parts]) for name in self.data.outputs}
             if VALUE in read:
                 probe = self.heads[number]
                 read[VALUE] = probe.numbers(read[VALUE].to(probe.centre.device)).cpu()
+            elif views > 1:  # the mean of what is said of each view
+                read = {
+                    name: x.softmax(1).unflatten(0, (-1, views)).mean(1) for name, x in read.items()
+                }
+            labelled = {name: labels[::views] for name, labels in examples.labels.items()}
             result.append(
                 {
                     name: Reading(labels[known].numpy(), read[name][known].numpy(), groups[known])
-                    for name, labels in examples.labels.items()
+                    for name, labels in labelled.items()
                     if (known := _known(labels)).any()
                 }
             )

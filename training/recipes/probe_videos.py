@@ -15,8 +15,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from jepa_gym.names import check_choice
-from jepa_gym.preprocess import evaluation_crop
+from jepa_gym.preprocess import evaluation_crop, spatial_crops
 from jepa_gym.training.data.content import combined_hash, hash_files
 from jepa_gym.training.data.dataset import SPLITS
 from jepa_gym.training.data.sources.videos import VideoSource
@@ -59,8 +60,12 @@ class Sampling:
     ahead_s: float | None = None
     """Seconds from a clip's last picture to an action that is anticipated; None for the clips of
     what is labelled themselves."""
+    segments: int = 1
+    """Clips of each video that is not for training, from so many equal parts of it."""
+    crops: int = 1
+    """Squares of each of them, along its longer side; 1 is the middle."""
     most: Mapping[str, int] | None = None
-    """Split -> most clips; the first ones of the table."""
+    """Split -> most videos; the first ones of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +121,18 @@ def video_examples(
             f"{table} has labels that the probe does not know ({', '.join(strange[:5])}): it tells "
             f"classes {classes[0]} to {classes[-1]}"
         )
-    examples = {
-        split: Examples(
-            frames=partial(_clips, source, tuple(found), sampling),
-            labels=class_numbers(words_of(anticipated, [row.words for row in found]), outputs),
-            groups=tuple(row.video for row in found),
-            names=tuple(f"{n} {row.video} {row.start_s} {sampling}" for n, row in enumerate(found)),
+    examples = {}
+    for split, found in by_split.items():
+        once = replace(sampling, segments=1, crops=1) if split == "train" else sampling
+        views = list(product(range(once.segments), range(once.crops)))
+        shown = [(row, view) for row in found for view in views]
+        examples[split] = Examples(
+            frames=partial(_clips, source, shown, once),
+            labels=class_numbers(words_of(anticipated, [row.words for row, _ in shown]), outputs),
+            groups=tuple(row.video for row, _ in shown),
+            names=tuple(f"{n} {row} {view} {once}" for n, (row, view) in enumerate(shown)),
+            views=len(views),
         )
-        for split, found in by_split.items()
-    }
     used = [folder / video for video in {row.video for row in rows}]
     digest = combined_hash(hash_files(folder, used, {}))
     return examples, outputs, hashlib.sha256(digest.encode() + table.read_bytes()).hexdigest()
@@ -216,14 +224,21 @@ def _drawn(video: str) -> str:
     return "validation" if draw < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
+View = tuple[int, int]
+"""Number of the part of a video, and of the square of its pictures."""
+
+
 def _clips(
-    source: VideoSource, rows: Sequence[Row], sampling: Sampling, numbers: Sequence[int]
+    source: VideoSource,
+    shown: Sequence[tuple[Row, View]],
+    sampling: Sampling,
+    numbers: Sequence[int],
 ) -> np.ndarray:
-    return np.stack([_clip(source, rows[number], sampling) for number in numbers])
+    return np.stack([_clip(source, *shown[number], sampling) for number in numbers])
 
 
-def _clip(source: VideoSource, row: Row, sampling: Sampling) -> np.ndarray:
-    """Read a clip: the middle of what is labelled, or what comes some time before it.
+def _clip(source: VideoSource, row: Row, view: View, sampling: Sampling) -> np.ndarray:
+    """Read a clip: the middle of a part of what is labelled, or what comes some time before it.
 
     Where a video is too short, its first or last picture is repeated.
     """
@@ -238,9 +253,13 @@ def _clip(source: VideoSource, row: Row, sampling: Sampling) -> np.ndarray:
             raise ValueError(
                 f"{row.video} ends at {times[-1]:.2f} s, its label begins at {row.start_s:.2f} s"
             )
-        first = max(row.start_s, (row.start_s + stop - steps[-1]) / 2)
-        wanted = np.minimum(first + steps, stop)
+        ends = np.linspace(row.start_s, stop, sampling.segments + 1)[view[0] : view[0] + 2]
+        wanted = np.clip(ends.mean() - steps[-1] / 2, row.start_s, None) + steps
+        wanted = np.minimum(wanted, stop)
     # a little more, as 0.2 s is not before the picture of 0.2 s
     pictures = np.searchsorted(times, wanted + 1e-6, "right") - 1
     frames = source.frames(row.video, "video", np.clip(pictures, 0, None).tolist())
-    return evaluation_crop(torch.from_numpy(frames[None]), sampling.image_size)[0].numpy()
+    batch, size = torch.from_numpy(frames[None]), sampling.image_size
+    if sampling.crops == 1:
+        return evaluation_crop(batch, size)[0].numpy()
+    return spatial_crops(batch, size, sampling.crops)[0, view[1]].numpy()

@@ -126,6 +126,21 @@ def test_clips_are_taken_where_the_table_says(folder, tmp_path, row, sampling, e
     assert times(video_examples(folder, table, sampled)[0]) == pytest.approx(expected, abs=0.11)
 
 
+def test_views_are_judged_together(folder, tmp_path):
+    run = config(folder, tmp_path, segments=2, crops=3)
+    probe.train(run)
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert found["test"]["label"]["top1"]["value"] == 100.0
+    assert found["clips"] == {"train": 8, "validation": 4, "test": 4}
+    test = probe.video_data(run).examples["test"]
+    assert len(test) == 24 and test.views == 6
+    clips = test.frames(range(6))
+    early, late = clips[:3, 0, 4, 4, 0], clips[3:, 0, 4, 4, 0]
+    assert (early < 40).all() and (late > 45).all()  # the left half brightens with time
+    with pytest.raises(ValueError, match="classification of videos"):
+        config(folder, tmp_path, labels=None, crops=3)
+
+
 def test_the_published_list_is_read(tmp_path):
     table = tmp_path / "list.csv"
     table.write_text("a b.mp4 7\nc.mp4 3\n")
