@@ -19,6 +19,7 @@ TRAINING, BENCHMARKS = "jepa_gym.training", "jepa_gym.benchmarks"
 COMMANDS: dict[str, tuple[str, str]] = {
     "collect": (f"{TRAINING}.collection.collect:main", "record episodes in the simulator"),
     "inspect": (f"{TRAINING}.data.inspection:main", "say what recorded data holds, and draw it"),
+    "make-index": (f"{TRAINING}.data.make_index:main", "make a dataset of others' recordings"),
     "joint": (f"{TRAINING}.recipes.joint:main", "train encoder and predictor together (default)"),
     "pretrain": (f"{TRAINING}.recipes.pretrain:main", "masked pre-training of an encoder"),
     "posttrain": (f"{TRAINING}.recipes.posttrain:main", "train a predictor on a frozen encoder"),

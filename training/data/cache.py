@@ -1,140 +1,209 @@
-"""Every episode of a dataset, decoded once into one memory-mapped array.
+"""The frames of a dataset's windows: decoded once into one memory-mapped array, or when asked for.
 
-`frames-<hash>.npy` holds the frames and `numbers-<hash>.npz` ids and states. Both are derived from
-the episodes: what is missing or damaged is made again, and both may be deleted at any time.
+`frames-<hash>.npy` holds the frames and `numbers-<hash>.npz` the windows
+(`jepa_gym.training.data.windows`), `windows-<hash>.npz` the latter alone, where frames are decoded
+on the fly. All are derived from the episodes: what is missing or damaged is made again, and all may
+be deleted at any time.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from jepa_gym.files import atomic_write
-from jepa_gym.preprocess import droid_crop
-from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, read_episode
+from jepa_gym.training.data.episodes import CorruptEpisodeError
+from jepa_gym.training.data.indexed import Episodes, decode_job
+from jepa_gym.training.data.views import Reading
+from jepa_gym.training.data.windows import EPISODES_PER_PROCESS, Windows, cut_all
 from jepa_gym.training.data.workers import work
 
-EPISODES_PER_PROCESS = 64
-"""Fewer are decoded before another process has started."""
+WAYS = ("auto", "cache", "on-the-fly")
+"""How frames are decoded: `auto` takes the cache where it is or fits on the disk."""
+SPARE = 1.1
+"""Free space on the disk over the size of a cache, below which nothing is cached."""
+Loaded = TypeVar("Loaded")
 
 
-@dataclass(frozen=True)
-class Cache:
-    """The decoded episodes of a dataset."""
+class DecodedFrames:
+    """Frames that are decoded whenever they are asked for, indexed as the cache's array is."""
 
-    frames: np.ndarray
-    """(E, T, Y, X, 3) uint8, memory-mapped, cameras side by side."""
-    states: np.ndarray
-    """(E, T, 7) float64."""
-    ids: list[str]
-    """Episode ids, E of them."""
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, episodes: Episodes, windows: Windows) -> None:
+        """Prepare decoding.
+
+        Args:
+            episodes: Where they are.
+            windows: The rows (W, T) of the frames.
+        """
+        self.episodes, self.jobs = episodes, episodes.jobs(windows)
+        self.shape = (*windows.rows.shape, *episodes.reading.frame_shape())
+        """(W, T, Y, X, 3)."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | tuple[int | slice, slice]) -> np.ndarray:
+        """Decode a window, or some of its frames; or those of a slice of windows.
+
+        Raises:
+            CorruptEpisodeError: If a video is damaged.
+        """
+        windows, frames = index if isinstance(index, tuple) else (index, slice(None))
+        if isinstance(windows, slice):
+            chosen = range(*windows.indices(len(self)))
+            return np.stack([self[window, frames] for window in chosen])
+        number, name, sample, rows = self.jobs[windows]
+        episodes = self.episodes
+        return episodes.reading.pictures(episodes.sources[number], name, sample, rows[frames])
 
 
-def open_cache(
-    folder: Path,
-    name: str,
-    episodes: list[Path],
-    cameras: tuple[str, ...],
-    image_size: int,
-    skip_corrupt: bool,
-) -> Cache:
-    """Open the cache of a dataset, after decoding the episodes where that was not done yet.
+def open_frames(
+    folder: Path, key: str, episodes: Episodes, skip_corrupt: bool, way: str = "auto"
+) -> tuple[np.ndarray | DecodedFrames, Windows]:
+    """Open the frames and windows of a dataset, made where that was not done yet.
 
     Args:
         folder: Where the cache is.
-        name: Part of the file names, a hash of the episodes' content.
-        episodes: The episodes' folders.
-        cameras: Views that are put side by side.
-        image_size: Height and width of a view; what was recorded otherwise is cropped and resized
-            as published (`jepa_gym.preprocess.droid_crop`).
+        key: Part of the file names, a hash of the episodes' content and of how they are read.
+        episodes: The episodes.
         skip_corrupt: Leave corrupt episodes out with a warning.
+        way: One of `WAYS`.
+
+    Returns:
+        Frames (W, T, Y, X, 3) uint8, memory-mapped or decoded when asked for; and the W windows,
+        of which those that are not `sound` must not be used.
 
     Raises:
         CorruptEpisodeError: If an episode is corrupt and `skip_corrupt` is off.
-        ValueError: If episodes differ in length or size.
+        ValueError: If episodes differ in length, or none holds a window.
         OSError: If the disk is full, before anything was decoded.
     """
-    frames_path, numbers_path = folder / f"frames-{name}.npy", folder / f"numbers-{name}.npz"
-    read = partial(_read_tiled, cameras=cameras, image_size=image_size)
-    if not (frames_path.is_file() and numbers_path.is_file()):
-        _build(frames_path, numbers_path, episodes, read, skip_corrupt)
+    frames_path, numbers_path = folder / f"frames-{key}.npy", folder / f"numbers-{key}.npz"
+
+    def windows() -> Windows:
+        path = folder / f"windows-{key}.npz"
+        return _made(partial(Windows.load, path), partial(_cut, path, episodes, skip_corrupt))
+
+    def build() -> None:
+        _build(frames_path, numbers_path, episodes, windows(), skip_corrupt)
+
+    if way == "on-the-fly":
+        return _decoded(episodes, windows(), skip_corrupt)
+    if way == "auto" and not (frames_path.is_file() and numbers_path.is_file()):
+        found = windows()
+        if not _fits(folder, found, episodes.reading):
+            return _decoded(episodes, found, skip_corrupt)
+    frames, found = _made(partial(_read, frames_path, numbers_path), build)
+    _check_skipped(found, episodes, skip_corrupt)
+    return frames, found
+
+
+def _decoded(
+    episodes: Episodes, windows: Windows, skip_corrupt: bool
+) -> tuple[DecodedFrames, Windows]:
+    _check_skipped(windows, episodes, skip_corrupt)
+    return DecodedFrames(episodes, windows), windows
+
+
+def _made(load: Callable[[], Loaded], make: Callable[[], object]) -> Loaded:
+    """Load a derived file, which is made again if it is missing or damaged."""
     try:
-        cache, skipped = _read(frames_path, numbers_path)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        print(f"{folder}: the cache is damaged ({error}); decoding again", file=sys.stderr)
-        _build(frames_path, numbers_path, episodes, read, skip_corrupt)
-        cache, skipped = _read(frames_path, numbers_path)
-    if skipped and not skip_corrupt:
+        return load()
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError, EOFError) as error:
+        print(f"the cache is damaged ({error}); making it again", file=sys.stderr)
+    make()
+    return load()
+
+
+def _check_skipped(windows: Windows, episodes: Episodes, skip_corrupt: bool) -> None:
+    """Name the corrupt episodes that were left out, or refuse.
+
+    Raises:
+        CorruptEpisodeError: If some were, and `skip_corrupt` is off.
+    """
+    if not len(windows.skipped):
+        return
+    if not skip_corrupt:
         raise CorruptEpisodeError(
-            episodes[0].parent / skipped[0],
-            "found when the cache was built; pass --skip-corrupt to leave it out",
+            episodes.sources[0].path,
+            f"{windows.skipped[0]}, found when the cache was built; pass --skip-corrupt to leave "
+            "it out",
         )
-    return cache
+    for reason in windows.skipped:
+        warnings.warn(f"left out: {reason}", stacklevel=2)
 
 
-def _read(frames_path: Path, numbers_path: Path) -> tuple[Cache, list[str]]:
-    """Return the cache and the ids of the episodes that were left out."""
-    frames = np.load(frames_path, mmap_mode="r")
-    with numbers_path.open("rb") as file, np.load(file) as numbers:
-        states, ids = numbers["states"], [str(name) for name in numbers["ids"]]
-        skipped = [str(name) for name in numbers["skipped"]]
-    if frames.ndim != 5 or frames.dtype != np.uint8 or len(frames) != len(ids) + len(skipped):
+def _fits(folder: Path, windows: Windows, reading: Reading) -> bool:
+    """Say whether the frames of windows fit on the disk."""
+    needed = windows.rows.size * int(np.prod(reading.frame_shape()))
+    free = shutil.disk_usage(folder).free
+    if needed * SPARE < free:
+        return True
+    print(
+        f"{folder}: {needed / 1e9:.3g} GB of decoded frames do not fit into {free / 1e9:.3g} GB of "
+        "free space; frames are decoded on the fly",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _cut(path: Path, episodes: Episodes, skip_corrupt: bool) -> None:
+    with atomic_write(path) as temporary:
+        windows = cut_all(episodes.sources, episodes.reading, episodes.entries, skip_corrupt)
+        windows.save(temporary)
+
+
+def _read(frames_path: Path, numbers_path: Path) -> tuple[np.ndarray, Windows]:
+    """Return frames, and the windows with the episodes left out that could not be decoded."""
+    frames, windows = np.load(frames_path, mmap_mode="r"), Windows.load(numbers_path)
+    if frames.ndim != 5 or frames.dtype != np.uint8 or frames.shape[:2] != windows.rows.shape:
         raise ValueError(f"{frames_path.name} has the shape {frames.shape}")
-    if states.shape != (len(ids), frames.shape[1], 7):
-        raise ValueError(f"{numbers_path.name} holds states of shape {states.shape}")
-    return Cache(frames, states, ids), skipped
+    return frames, windows
 
 
 def _build(
     frames_path: Path,
     numbers_path: Path,
-    episodes: list[Path],
-    read: Callable[[Path], tuple[str, np.ndarray, np.ndarray] | CorruptEpisodeError],
+    episodes: Episodes,
+    windows: Windows,
     skip_corrupt: bool,
 ) -> None:
-    found: dict[str, np.ndarray] = {}
-    skipped: list[str] = []
-    frames: np.memmap | None = None
+    reading = episodes.reading
     with atomic_write(frames_path) as frames_file, atomic_write(numbers_path) as numbers_file:
-        processes = min(os.cpu_count() or 1, 1 + len(episodes) // EPISODES_PER_PROCESS)
-        decoded = work(read, episodes, processes)
-        for item in tqdm(decoded, "decoding episodes", len(episodes), unit="episode"):
+        frames = allocate(frames_file, (*windows.rows.shape, *reading.frame_shape()))
+        jobs, sound = episodes.jobs(windows), windows.sound.copy()
+        bad: dict[str, None] = dict.fromkeys(windows.skipped.tolist())
+        processes = min(os.cpu_count() or 1, 1 + len(jobs) // EPISODES_PER_PROCESS)
+        decoded = work(partial(decode_job, episodes.sources, reading), jobs, processes)
+        for number, item in enumerate(tqdm(decoded, "decoding", len(jobs), unit="window")):
             if isinstance(item, CorruptEpisodeError):
                 if not skip_corrupt:
                     raise item
-                warnings.warn(f"skipped: {item}", stacklevel=5)
-                skipped.append(item.folder.name)
-                continue
-            name, picture, states = item
-            if frames is None:
-                frames = allocate(frames_file, (len(episodes), *picture.shape))
-            if picture.shape != frames.shape[1:]:
-                raise ValueError(
-                    f"episode {name} has frames of shape {picture.shape}, another one "
-                    f"{frames.shape[1:]}; all episodes of a dataset must agree"
+                bad[str(item)] = None
+                sound[(windows.ids == jobs[number][1]) & (windows.source == jobs[number][0])] = (
+                    False
                 )
-            frames[len(found)] = picture
-            found[name] = states
-        if frames is None:
-            raise ValueError(f"{episodes[0].parent}: every episode is corrupt")
+            else:
+                frames[number] = item
+        if not sound.any():
+            raise ValueError(f"{episodes.sources[0].path}: every episode is corrupt")
         frames.flush()
-        np.savez(
-            numbers_file,
-            states=np.stack(list(found.values())),
-            ids=np.array(list(found)),
-            skipped=np.array(sorted(skipped), dtype="U64"),
-        )
+        replace(windows, sound=sound, skipped=np.array(list(bad), np.str_)).save(numbers_file)
 
 
 def cached_array(
@@ -191,26 +260,3 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.m
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
     return array
-
-
-def tile(episode: Episode, cameras: tuple[str, ...], image_size: int) -> np.ndarray:
-    """Put the views of an episode side by side, (T, Y, X * cameras, 3) uint8."""
-    views = []
-    for camera in cameras:
-        view = episode.frames[camera]
-        if view.shape[1:3] != (image_size, image_size):
-            resized = droid_crop(torch.from_numpy(view[None]), image_size)
-            view = resized[0].round().to(torch.uint8).numpy()
-        views.append(view)
-    return np.concatenate(views, axis=2)
-
-
-def _read_tiled(
-    folder: Path, cameras: tuple[str, ...], image_size: int
-) -> tuple[str, np.ndarray, np.ndarray] | CorruptEpisodeError:
-    """Read one episode in a worker; a corrupt one comes back as the error itself."""
-    try:
-        episode = read_episode(folder, cameras)
-    except CorruptEpisodeError as error:
-        return error
-    return folder.name, tile(episode, cameras, image_size), episode.states

@@ -5,30 +5,45 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
 
+from jepa_gym.training.data.cache import DecodedFrames
+
 Span = tuple[int, int, int]
 """An episode of a split, the clip's first frame and the frame after its last."""
+AHEAD = 2
+"""Batches per reader that are prepared before they are asked for."""
 
 
 @dataclass(frozen=True)
 class ClipArrays:
-    """The episodes of one split; `frames` covers the whole dataset, the rest only this split."""
+    """The episodes of one split, or windows of equal length that long ones were cut into.
 
-    frames: np.ndarray
-    """(E_all, T, Y, X, 3) uint8, memory-mapped, cameras side by side; or the latents of these
-    frames, (E_all, T, N, D)."""
+    `frames` covers the whole dataset, the rest only this split.
+    """
+
+    frames: np.ndarray | DecodedFrames
+    """(E_all, T, Y, X, 3) uint8, memory-mapped or decoded when asked for, cameras side by side; or
+    the latents of these frames, (E_all, T, N, D)."""
     rows: np.ndarray
     """(E,), the rows of `frames` that belong to the split."""
     ids: tuple[str, ...]
-    """Episode ids, E of them."""
+    """Episode ids, E of them; the windows of an episode have the same."""
     states: np.ndarray
     """(E, T, 7) float32."""
     actions: np.ndarray
     """(E, T - 1, 7) float32, pose differences of the states."""
+    extrinsics: np.ndarray | None = None
+    """(E, T, cameras, 6) float32, the cameras' poses; None where an episode has none."""
+    weights: np.ndarray | None = None
+    """(E,) float64, chance of each to be drawn; None draws all alike."""
+    readers: int = 0
+    """Threads that prepare the next batches; with none a batch is read when it is asked for."""
 
     def clip(self, episode: int, start: int, stop: int) -> np.ndarray:
         """Return frames [start, stop) of an episode of this split, (stop - start, Y, X, 3)."""
@@ -40,8 +55,8 @@ class ClipArrays:
         Where the file is not in memory they are read ahead together, each in one piece: page by
         page, as they are touched, takes nine times as long (measured).
         """
-        whole = self.frames.base
-        if isinstance(self.frames, np.memmap) and isinstance(whole, mmap.mmap):
+        whole = self.frames.base if isinstance(self.frames, np.memmap) else None
+        if isinstance(whole, mmap.mmap):
             for first, stop in self.file_ranges(spans):
                 page = first // mmap.PAGESIZE * mmap.PAGESIZE
                 whole.madvise(mmap.MADV_WILLNEED, page, stop - page)
@@ -93,19 +108,48 @@ class ClipSampler:
         self.frames = frames
         self.batch_size = batch_size
         self.seed = seed
+        self._bounds = None if arrays.weights is None else np.cumsum(arrays.weights)
+        self._pool = ThreadPoolExecutor(arrays.readers) if arrays.readers else None
+        self._lock = Lock()
+        self._waiting: dict[tuple[int, str], Future[Batch]] = {}
 
     def batch(self, number: int, rows: slice = slice(None)) -> Batch:
-        """Draw batch `number`: clips with uniform episode and start.
+        """Draw batch `number`: clips with uniform start, of episodes by their weights.
 
         Args:
             number: Any non-negative integer.
             rows: Only these of its clips, for one of several processes.
+
+        Raises:
+            CorruptEpisodeError: If a clip that is decoded on the fly is damaged.
         """
+        if self._pool is None:
+            return self._read(number, rows)
+        wanted, part = range(number, number + 1 + AHEAD * self.arrays.readers), str(rows)
+        with self._lock:  # recipes draw in one thread and evaluate in another
+            for key in [x for x in self._waiting if x[1] == part and x[0] not in wanted]:
+                self._waiting.pop(key).cancel()
+            for ahead in wanted:
+                if (ahead, part) not in self._waiting:
+                    self._waiting[ahead, part] = self._pool.submit(self._read, ahead, rows)
+            asked = self._waiting.pop((number, part))
+        return asked.result()
+
+    def spans(self, number: int, rows: slice = slice(None)) -> list[Span]:
+        """Return where the clips of a batch are; see `batch`."""
         rng = np.random.default_rng((self.seed, number))
-        arrays, length = self.arrays, self.arrays.states.shape[1]
-        episodes = rng.integers(len(arrays.rows), size=self.batch_size)
+        count, length = self.arrays.states.shape[:2]
+        if self._bounds is None:
+            episodes = rng.integers(count, size=self.batch_size)
+        else:
+            drawn = self._bounds[-1] * rng.random(self.batch_size)
+            episodes = np.searchsorted(self._bounds, drawn, side="right").clip(0, count - 1)
         starts = rng.integers(length - self.frames + 1, size=self.batch_size)
-        spans = [(e, s, s + self.frames) for e, s in zip(episodes, starts, strict=True)][rows]
+        places = zip(episodes.tolist(), starts.tolist(), strict=True)
+        return [(e, s, s + self.frames) for e, s in places][rows]
+
+    def _read(self, number: int, rows: slice) -> Batch:
+        arrays, spans = self.arrays, self.spans(number, rows)
         return Batch(
             frames=torch.from_numpy(arrays.clips(spans)),
             states=torch.from_numpy(np.stack([arrays.states[e, s:t] for e, s, t in spans])),

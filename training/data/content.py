@@ -19,20 +19,21 @@ Files = dict[str, tuple[int, int, str]]
 """Path below the dataset's folder -> size in bytes, time of change in ns, SHA-256."""
 
 
-def hash_files(folder: Path, paths: Iterable[Path], known: Files) -> Files:
+def hash_files(folder: Path, paths: Iterable[Path], known: Files, prefix: str = "") -> Files:
     """Hash files, reading only those whose size or time differs from what is known.
 
     Args:
         folder: What the names are relative to.
-        paths: The files, all below `folder`.
+        paths: The files, all below `folder` or `folder` itself.
         known: What was found earlier.
+        prefix: Put before the names.
 
     Returns:
         What is found now, sorted by name.
     """
     found: Files = {}
     for path in sorted(paths):
-        name, stat = path.relative_to(folder).as_posix(), path.stat()
+        name, stat = prefix + path.relative_to(folder).as_posix(), path.stat()
         size, time_ns, digest = known.get(name, (-1, -1, ""))
         if (size, time_ns) != (stat.st_size, stat.st_mtime_ns):
             with path.open("rb") as file:

@@ -1,9 +1,10 @@
-"""A folder of episodes with an index, in three splits.
+"""An index of recorded episodes, in three splits.
 
 ::
 
     dataset.json       units, cameras, image size, step_s, max_move_m, versions, hash (written by
-                       `jepa-gym collect`)
+                       `jepa-gym collect`, or by `jepa-gym make-index` for data of others)
+    episodes.json      which episodes of other people's data are used and why others are not
     files.json         size, time and hash of every file, see `jepa_gym.training.data.content`
     episodes/<id>/     one episode each, see `jepa_gym.training.data.episodes`
     cache/             decoded frames, see `jepa_gym.training.data.cache`
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,13 @@ import numpy as np
 import torch
 
 from jepa_gym.files import atomic_write, parse_json
-from jepa_gym.names import did_you_mean
+from jepa_gym.names import check_choice, did_you_mean
 from jepa_gym.poses import difference
 from jepa_gym.training.data import content
-from jepa_gym.training.data.cache import open_cache
+from jepa_gym.training.data.cache import WAYS, DecodedFrames, open_frames
 from jepa_gym.training.data.clips import ClipArrays
-from jepa_gym.training.data.episodes import CorruptEpisodeError, read_episode
+from jepa_gym.training.data.indexed import Episodes
+from jepa_gym.training.data.windows import Windows
 
 SPLITS = ("train", "validation", "test")
 """What training learns from; what chooses checkpoints and thresholds; what is only reported."""
@@ -55,43 +58,64 @@ class ContentError(ValueError):
 class Dataset:
     """An opened dataset folder."""
 
-    def __init__(self, folder: Path, index: dict[str, Any], skip_corrupt: bool) -> None:
+    def __init__(
+        self, folder: Path, index: dict[str, Any], skip_corrupt: bool, decode: str, readers: int
+    ) -> None:
         """Use `Dataset.open`.
 
         Args:
             folder: The dataset's folder.
             index: The content of its `dataset.json`.
             skip_corrupt: Leave corrupt episodes out with a warning instead of raising.
+            decode: How frames are decoded.
+            readers: Threads that prepare batches.
         """
         self.folder = folder
         self.index = index
         self.skip_corrupt = skip_corrupt
+        self.decode, self.readers = decode, readers
+        self.episodes = Episodes.of(folder, index)
         self.indexed_files = content.read_files(folder)
-        self.files = content.hash_files(folder, episode_files(folder), self.indexed_files)
-        self.hash = content.combined_hash(self.files)
-        if self.hash == index["content_hash"] and self.files != self.indexed_files:
+        self.files = self.episodes.hashes(folder, self.indexed_files)
+        self.content_hash = content.combined_hash(self.files)
+        if self.content_hash == index["content_hash"] and self.files != self.indexed_files:
             content.write_files(folder, self.files)
+        self.hash = self.content_hash
+        """Of the content of all files, and of how those of others are read and mixed."""
+        if "sources" in index:
+            read = f"{self.episodes.reading.key()} {self.weights()}"
+            self.hash = hashlib.sha256(f"{self.content_hash} {read}".encode()).hexdigest()
         self._arrays: dict[str, ClipArrays] = {}
+        self._opened: tuple[np.ndarray | DecodedFrames, Windows] | None = None
 
     @classmethod
     def open(
-        cls, folder: str | Path, skip_corrupt: bool = False, image_size: int | None = None
+        cls,
+        folder: str | Path,
+        skip_corrupt: bool = False,
+        image_size: int | None = None,
+        decode: str = "auto",
+        readers: int | None = None,
     ) -> Dataset:
         """Open a dataset folder.
 
         Args:
-            folder: Folder with `dataset.json` and `episodes/`.
+            folder: Folder with `dataset.json`.
             skip_corrupt: Leave corrupt episodes out with a warning instead of raising. Files that
                 were changed without being corrupt are refused all the same.
-            image_size: Height and width in pixels that a view shall have, where it is not what was
-                recorded: a patch of 14 pixels, for instance, does not divide 128.
+            image_size: Height and width in pixels that a view shall have, where it is not what the
+                index says: a patch of 14 pixels, for instance, does not divide 128.
+            decode: `cache` decodes every frame once and keeps it on the disk, `on-the-fly` decodes
+                a clip whenever it is drawn; `auto` takes the cache where it fits on the disk.
+            readers: Threads that prepare the next batches; None takes one for each processor where
+                frames are decoded on the fly, else none.
 
         Returns:
-            The dataset; frames are decoded on the first `load_arrays`.
+            The dataset; frames are decoded on the first `load_arrays` or later.
 
         Raises:
             FileNotFoundError: If there is no `dataset.json` or no episode.
-            ValueError: If `dataset.json` is damaged, or `image_size` is not positive.
+            ValueError: If `dataset.json` is damaged, or a value is not allowed.
         """
         folder = Path(folder)
         index = read_index(folder)
@@ -99,9 +123,10 @@ class Dataset:
             if image_size < 1:
                 raise ValueError(f"`image_size` must be at least 1 pixel, got {image_size}")
             index["image_size"] = image_size
-        if not episode_folders(folder):
-            raise FileNotFoundError(f"{folder / 'episodes'} holds no episode")
-        return cls(folder, index, skip_corrupt)
+        check_choice("decode", decode, WAYS)
+        if readers is not None and readers < 0:
+            raise ValueError(f"`readers` must not be negative, got {readers}")
+        return cls(folder, index, skip_corrupt, decode, -1 if readers is None else readers)
 
     def load_arrays(self, split: str) -> ClipArrays:
         """Load a split, once; the first call decodes the videos into the cache.
@@ -125,24 +150,46 @@ class Dataset:
         return self._arrays[split]
 
     def _load(self, split: str) -> ClipArrays:
-        self.check_content()
-        cache = open_cache(
-            self.folder / "cache",
-            f"{self.hash[:16]}-{self.index['image_size']}",
-            episode_folders(self.folder),
-            tuple(self.index["cameras"]),
-            self.index["image_size"],
-            self.skip_corrupt,
-        )
-        rows = np.array([i for i, x in enumerate(cache.ids) if split_of(x) == split], np.int64)
-        states = torch.from_numpy(cache.states)[rows]
+        frames, windows = self._open_frames()
+        splits = np.array([split_of(name) for name in windows.ids.tolist()])
+        rows = np.flatnonzero(windows.sound & (splits == split))
+        states = torch.from_numpy(windows.states[rows])
+        extrinsics = windows.extrinsics[rows].astype(np.float32)
+        readers = self.readers
+        if readers < 0:
+            readers = (os.cpu_count() or 1) if isinstance(frames, DecodedFrames) else 0
         return ClipArrays(
-            frames=cache.frames,
+            frames=frames,
             rows=rows,
-            ids=tuple(cache.ids[row] for row in rows),
+            ids=tuple(windows.ids[rows].tolist()),
             states=states.float().numpy(),
             actions=difference(states[:, :-1], states[:, 1:]).float().numpy(),
+            extrinsics=None if np.isnan(extrinsics).any() else extrinsics,
+            weights=self._weights_of(windows.source[rows]),
+            readers=readers,
         )
+
+    def _open_frames(self) -> tuple[np.ndarray | DecodedFrames, Windows]:
+        """Open frames and windows, once."""
+        if self._opened is None:
+            self.check_content()
+            key = f"{self.content_hash[:16]}-{self.episodes.reading.key()}"
+            self._opened = open_frames(
+                self.folder / "cache", key, self.episodes, self.skip_corrupt, self.decode
+            )
+        return self._opened
+
+    def weights(self) -> list[float]:
+        """Return how often each source is drawn from, relative to the others."""
+        return [float(source.get("weight", 1)) for source in self.index.get("sources", [{}])]
+
+    def _weights_of(self, source: np.ndarray) -> np.ndarray | None:
+        """Share the weight of each source among its windows (E,); None for a single source."""
+        if len(self.episodes.sources) == 1:
+            return None
+        counts = np.bincount(source, minlength=len(self.episodes.sources))
+        shares = np.array(self.weights()) / np.maximum(counts, 1)
+        return shares[source] / shares[source].sum() if len(source) else shares[source]
 
     def check_content(self) -> None:
         """Check that the files are those of the index.
@@ -152,7 +199,7 @@ class Dataset:
         Raises:
             ContentError: If files were added, removed or changed.
         """
-        if self.hash == self.index["content_hash"]:
+        if self.content_hash == self.index["content_hash"]:
             return
         changed = content.changed_names(self.indexed_files, self.files)
         if self.skip_corrupt and changed and self.indexed_files:
@@ -162,20 +209,24 @@ class Dataset:
         named = ", ".join(changed[:NAMED_FILES]) + (", ..." if len(changed) > NAMED_FILES else "")
         raise ContentError(
             f"{self.folder}: files were added, removed or changed since {INDEX_NAME} was written"
-            f"{f' ({named})' if self.indexed_files else ''}: delete the episodes concerned and "
-            "give the command of `jepa-gym collect` again, which records them anew; or pass "
+            f"{f' ({named})' if self.indexed_files else ''}: {self._remedy()}; or pass "
             "--skip-corrupt if they are damaged and shall be left out"
         )
 
+    def _remedy(self) -> str:
+        if "sources" in self.index:
+            return "give the command of `jepa-gym make-index` again"
+        return (
+            "delete the episodes concerned and give the command of `jepa-gym collect` again, which "
+            "records them anew"
+        )
+
     def _in_corrupt_episode(self, name: str) -> bool:
-        episode = self.folder / Path(*Path(name).parts[:2])
-        if not episode.is_dir():
-            return False
-        try:
-            read_episode(episode, tuple(self.index["cameras"]))
-        except CorruptEpisodeError:
-            return True
-        return False
+        """Say whether a file lies in the folder of an episode that cannot be read."""
+        parts = Path(name).parts
+        within = {"/".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts))}
+        found = [entry for entry in self.episodes.entries if entry[1] in within]
+        return bool(found) and all(self.episodes.is_corrupt(entry) for entry in found)
 
 
 def episode_folders(folder: Path) -> list[Path]:
@@ -222,8 +273,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} not found: not a dataset, or its collection did not finish; "
-            "run `jepa-gym collect` (it resumes)"
+            f"{path} not found: not a dataset, or its collection did not finish; run `jepa-gym "
+            f"collect` (it resumes), or, for data of others, `jepa-gym make-index {folder}`"
         )
     try:
         index = parse_json(path.read_text())
@@ -247,16 +298,21 @@ def write_index(folder: str | Path, fields: dict[str, Any]) -> dict[str, Any]:
     """Write `dataset.json` with the episode count and the content hash filled in.
 
     Args:
-        folder: The dataset's folder with its `episodes/`.
-        fields: The rest of the index: cameras, image_size, step_s, max_move_m, units, versions.
+        folder: The dataset's folder with its `episodes/`, or with `episodes.json`.
+        fields: The rest of the index: cameras, image_size, step_s, max_move_m, units, versions; of
+            data of others `sources`, `samples`, `crop` and `window_frames`, too.
 
     Returns:
         The index as written.
     """
-    folder = Path(folder)
-    files = content.hash_files(folder, episode_files(folder), content.read_files(folder))
-    index = dict(fields)
-    index["episodes"] = len(episode_folders(folder))
+    folder, index = Path(folder), dict(fields)
+    known = content.read_files(folder)
+    if "sources" in index:
+        episodes = Episodes.of(folder, index)
+        files, index["episodes"] = episodes.hashes(folder, known), len(episodes.entries)
+    else:
+        files = content.hash_files(folder, episode_files(folder), known)
+        index["episodes"] = len(episode_folders(folder))
     index["content_hash"] = content.combined_hash(files)
     content.write_files(folder, files)
     with atomic_write(folder / INDEX_NAME) as path:

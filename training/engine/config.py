@@ -25,7 +25,7 @@ SETTINGS_NAME = "settings.json"
 UNSAVED = ("config", "dry_run")
 FREE_SETTINGS = (
     *("output", "steps", "minutes", "save_every", "eval_every", "log_every", "keep"),
-    *("device", "threads", "tf32", "compile", "checkpoint_activations"),
+    *("device", "threads", "tf32", "compile", "checkpoint_activations", "decode", "readers"),
 )
 """What may differ when a run is resumed: how long it is, and how it is computed."""
 Preset = Mapping[str, Any]
@@ -40,7 +40,7 @@ class RunConfig:
     """Settings that name files; when a run is resumed their content is compared instead."""
 
     data: Path
-    """Dataset folder, as written by `jepa-gym collect`."""
+    """Dataset folder, as written by `jepa-gym collect` or `jepa-gym make-index`."""
     output: Path
     """Folder of the run: settings, log, TensorBoard, checkpoints and the finished model."""
     config: str | None = None
@@ -91,6 +91,14 @@ class RunConfig:
     """Recompute transformer blocks in the backward pass instead of keeping their activations."""
     skip_corrupt: bool = False
     """Leave corrupt episodes out, with a warning, instead of stopping."""
+    image_size: int | None = None
+    """Height and width in pixels that a view is resized to; None leaves it as the data has it."""
+    decode: str = "auto"
+    """`cache` decodes every frame once and keeps it on the disk, `on-the-fly` decodes clips when
+    they are drawn; `auto` takes the cache where it fits on the disk."""
+    readers: int | None = None
+    """Threads that prepare the next batches; by default one for each processor where clips are
+    decoded on the fly, else none."""
     dry_run: bool = False
     """Print the plan (shapes, parameters, memory, steps, measured time) and write nothing."""
 

@@ -27,20 +27,27 @@ from jepa_gym.world_model import WorldModel
 TEST_PAIRS = 100
 
 
-def open_dataset(config: RunConfig, image_size: int | None = None) -> Dataset:
+def open_dataset(config: RunConfig, needs_states: bool = True) -> Dataset:
     """Open a run's dataset, decoded by the first process alone.
 
     Args:
         config: The run.
-        image_size: As for `Dataset.open`.
+        needs_states: Refuse videos and pictures of which no states are known.
 
     Raises:
         FileNotFoundError, ValueError: As `Dataset.open` and `Dataset.load_arrays`; or if no
             episode falls into the training or the validation split.
     """
     with first_process_first():
-        dataset = Dataset.open(config.data, config.skip_corrupt, image_size)
-        sizes = {split: len(dataset.load_arrays(split).ids) for split in SPLITS}
+        dataset = Dataset.open(
+            config.data, config.skip_corrupt, config.image_size, config.decode, config.readers
+        )
+        if needs_states and not dataset.index.get("has_states", True):
+            raise ValueError(
+                f"{config.data} holds pictures without the robot's states, which only `jepa-gym "
+                "pretrain` can learn from"
+            )
+        sizes = {split: len(set(dataset.load_arrays(split).ids)) for split in SPLITS}
     for split in ("train", "validation"):
         if not sizes[split]:
             raise ValueError(
@@ -75,6 +82,7 @@ def model_config(
             cameras=tuple(index["cameras"]),
             step_s=index["step_s"],
             max_move_m=index["max_move_m"],
+            state_convention=index.get("state_convention", "hand"),
         ),
         encoder=encoder,
         predictor=predictor,
@@ -195,7 +203,7 @@ def provenance(
             "settings": dataset.index.get("settings"),
             "versions": dataset.index.get("versions"),
         },
-        **{f"{split} episodes": len(dataset.load_arrays(split).ids) for split in SPLITS},
+        **{f"{split} episodes": len(set(dataset.load_arrays(split).ids)) for split in SPLITS},
         "optimiser steps": progress.step,
         "chosen step": progress.best_step,
         "wall time, minutes": round(progress.elapsed_s / 60, 1),

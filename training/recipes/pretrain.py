@@ -64,8 +64,6 @@ class PretrainConfig(RunConfig):
     """Start from the newest checkpoint of another pre-training, or from one of its files: weights,
     moving average and the optimiser's moments. The sizes are those of that run; pictures and clips
     may be larger. The published cooldown starts so from the constant phase."""
-    image_size: int | None = None
-    """Height and width of a view, pixels; None takes the size that was recorded."""
     learning_rate: float = 5e-4
     """Peak learning rate of AdamW."""
     frames: int = 8
@@ -179,13 +177,13 @@ def train(config: PretrainConfig) -> Progress:
 
     Returns:
         The finished progress; states are chosen by how well a linear probe on frozen features
-        finds the hand on held-out episodes.
+        finds the hand on held-out episodes; of videos without states the last one is taken.
     """
     with processes(config.device, config.threads) as here:
         start = Start.read(config.from_run) if config.from_run else None
         if start:
             config = start.continued(config)
-        dataset = open_dataset(config, config.image_size)
+        dataset = open_dataset(config, needs_states=False)
         arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
         sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
@@ -225,7 +223,11 @@ def train(config: PretrainConfig) -> Progress:
             both = {"clips": clips.detach(), "single_frames": frame.detach()}
             return {"loss": (clips + frame) / 2} | both
 
+        has_states = dataset.index.get("has_states", True)
+
         def probe(measured: ClipArrays) -> dict[str, float]:
+            if not has_states:
+                return {"unjudged": 0.0}  # of equal states the latest is kept
             world_model.encoder = model.target_encoder
             figures = {"probe_cm": probe_hand(world_model, arrays, measured)}
             world_model.encoder = model.encoder
@@ -241,7 +243,7 @@ def train(config: PretrainConfig) -> Progress:
             draw=draw,
             loss=loss,
             evaluate=lambda: probe(validation),
-            score="probe_cm",
+            score="probe_cm" if has_states else "unjudged",
             inputs={"data": dataset.hash} | ({"from_run": start.digest} if start else {}),
             after_step=lambda course: model.update_target_encoder(momentum(config, course)),
             watch=watch,

@@ -23,7 +23,7 @@ def as_droid(episode: Path, folder: Path, first_ms: int = 1_688_748_143_000) -> 
     known["trajectory_length"] = metadata["trajectory_length"]
     with h5py.File(folder / "trajectory.h5", "a") as file:
         times_s = file["timestamp_s"][:]
-        for key in OWN_FIELDS:
+        for key in OWN_FIELDS.keys() & file.keys():
             del file[key]
         file[DROID_TIME] = (first_ms + 1000 * times_s).round().astype("int64")
         for camera, serial in SERIALS.items():

@@ -15,14 +15,16 @@ class OwnSource(DroidSource):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        index = parse_json((path / "dataset.json").read_text())
-        self.cameras = tuple(index["cameras"])
+        index_path = path / "dataset.json"
+        index = parse_json(index_path.read_text()) if index_path.is_file() else {}
         self.state_convention = index.get("state_convention", "hand")
+        if "cameras" in index:
+            self.cameras = tuple(index["cameras"])
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Say whether a folder has an index and episodes."""
-        return (path / "dataset.json").is_file() and (path / "episodes").is_dir()
+        """Say whether a folder has `episodes/` with an episode in it."""
+        return next((path / "episodes").glob("*/metadata_*.json"), None) is not None
 
     def ids(self) -> list[str]:
         """Return the names of the episodes' folders (half-written ones left out)."""
