@@ -85,6 +85,8 @@ class Dataset:
         if "sources" in index:
             read = f"{self.episodes.reading.key()} {self.weights()}"
             self.hash = hashlib.sha256(f"{self.content_hash} {read}".encode()).hexdigest()
+        self.key = f"{self.content_hash[:16]}-{self.episodes.reading.key()}"
+        """Part of the names of files with frames, or with what is computed from frames."""
         self._arrays: dict[str, ClipArrays] = {}
         self._opened: tuple[np.ndarray | DecodedFrames, Windows] | None = None
 
@@ -173,9 +175,8 @@ class Dataset:
         """Open frames and windows, once."""
         if self._opened is None:
             self.check_content()
-            key = f"{self.content_hash[:16]}-{self.episodes.reading.key()}"
             self._opened = open_frames(
-                self.folder / "cache", key, self.episodes, self.skip_corrupt, self.decode
+                self.folder / "cache", self.key, self.episodes, self.skip_corrupt, self.decode
             )
         return self._opened
 

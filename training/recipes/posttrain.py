@@ -152,7 +152,7 @@ def train(config: PosttrainConfig) -> Progress:
         merged = f"-{kind.merge}-{kind.latent_dim}" if kind.merge > 1 else ""
         model.to(here.device).eval()
         if not config.from_pixels:
-            cache = f"latents-{dataset.hash[:16]}-{weights[:16]}{merged}.npy"
+            cache = f"latents-{dataset.key}-{weights[:16]}{merged}.npy"
             with first_process_first():
                 latents = cache_latents(model, arrays, dataset.folder / "cache" / cache)
             arrays = replace(arrays, frames=latents)
