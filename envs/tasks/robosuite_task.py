@@ -85,7 +85,7 @@ class RobosuiteEnv(gym.Env, EzPickle):
         check_range("step_s", step_s, 0.05, 5.0, "seconds")
         check_range("max_move_m", max_move_m, 0.005, 0.2, "metres")
         size = parse_size(image_size)
-        self.obs_mode, self.render_mode = obs_mode, render_mode
+        self.task, self.obs_mode, self.render_mode = task, obs_mode, render_mode
         self.step_s, self.max_move_m = float(step_s), float(max_move_m)
         self.state_convention, self.clip_actions = state_convention, clip_actions
         self.metadata = self.metadata | {"render_fps": 1 / self.step_s}

@@ -10,10 +10,10 @@ import json
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,88 +25,17 @@ from tqdm import tqdm
 import jepa_gym
 from jepa_gym.commands import run_command
 from jepa_gym.envs.physics.robosuite_assets import robosuite_version
-from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
-from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
-from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.files import atomic_write, parse_json
-from jepa_gym.training.collection.explorers import BEHAVIOURS, check_behaviours, exploration_env
-from jepa_gym.training.collection.record import record_episode
+from jepa_gym.training.collection.config import CollectConfig
+from jepa_gym.training.collection.record import check_environment, recorded
 from jepa_gym.training.data import content
 from jepa_gym.training.data.dataset import INDEX_NAME, episode_files, episode_folders, write_index
 from jepa_gym.training.data.episodes import CorruptEpisodeError, read_metadata, write_episode
 from jepa_gym.training.data.workers import work
 
-FIRST_HELD_OUT_SEED = 1_000_000
-"""Seeds from here on belong to evaluation; training data never uses them."""
 SETTINGS_NAME = "collection.json"
-FREE_SETTINGS = ("output", "episodes", "workers")
-"""What may differ when a collection is continued: it does not change any episode."""
-
-
-@dataclass(frozen=True, slots=True)
-class CollectConfig:
-    """Record a dataset of short exploration episodes; run it again to resume or to add episodes."""
-
-    output: Path
-    """Folder of the dataset."""
-    episodes: int = 5000
-    """Number of episodes the dataset shall hold."""
-    steps: int = 15
-    """Moves per episode; an episode has one frame more."""
-    task: str = "grasp"
-    """reach, grasp, reach-with-object or pick-place: what the expert does and rewards mean."""
-    objects: tuple[str, ...] = ("box", "cup")
-    """Objects, taken in turn."""
-    split: str | None = None
-    """Variations of looks, camera and start to draw for each episode: `train` for training; the
-    held-out ones are for evaluation. By default everything looks the same."""
-    behaviours: dict[str, float] = field(default_factory=lambda: dict(BEHAVIOURS))
-    """Who acts, by weight: random moves, moves near the object, with it in the hand, the expert."""
-    camera: str = "left+wrist"
-    """Camera names joined by +."""
-    image_size: int = 128
-    """Height and width in pixels of one camera's picture."""
-    step_s: float = 0.25
-    """Simulated seconds per move."""
-    max_move_m: float = 0.075
-    """Largest move per axis."""
-    seed: int = 0
-    """Seed of the first episode."""
-    workers: int = max(1, os.cpu_count() or 1)
-    """Processes."""
-
-    def __post_init__(self) -> None:
-        """Check ranges and names, before anything is written."""
-        if self.episodes < 1 or self.steps < 1 or self.workers < 1:
-            raise ValueError("`episodes`, `steps` and `workers` must be at least 1")
-        if not self.objects:
-            raise ValueError("`objects` must name at least one object")
-        if self.seed < 0 or self.seed + self.episodes > FIRST_HELD_OUT_SEED:
-            raise ValueError(
-                f"episode seeds {self.seed} to {self.seed + self.episodes - 1} must lie in "
-                f"[0, {FIRST_HELD_OUT_SEED}): later seeds are kept for evaluation"
-            )
-        check_choices(split=self.split)
-        for obj in self.objects:
-            check_split_has(self.split, obj)
-        check_behaviours(self.task, self.behaviours)
-        parse_cameras(self.camera)
-        parse_size(self.image_size)
-        check_range("step_s", self.step_s, 0.05, 5.0, "seconds")
-        check_range("max_move_m", self.max_move_m, 0.005, 0.2, "metres")
-
-    def settings(self) -> dict[str, Any]:
-        """Return what decides the episodes, as JSON."""
-        values = {name: value for name, value in asdict(self).items() if name not in FREE_SETTINGS}
-        return values | {"objects": list(self.objects)}
-
-    def folder(self, seed: int) -> Path:
-        """Return the folder of an episode."""
-        return self.output / "episodes" / f"{seed:06d}"
-
-    def object_of(self, seed: int) -> str:
-        """Return the object of an episode."""
-        return self.objects[seed % len(self.objects)]
+LINE_EVERY_S = 30.0
+"""Seconds between two lines of progress where nobody watches."""
 
 
 def collect(config: CollectConfig) -> dict[str, Any]:
@@ -120,6 +49,7 @@ def collect(config: CollectConfig) -> dict[str, Any]:
             collection works in it.
         KeyboardInterrupt: On Ctrl-C or SIGTERM; finished episodes are kept.
     """
+    cameras = check_environment(config)
     (config.output / "episodes").mkdir(parents=True, exist_ok=True)
     with _alone(config.output):
         _check_settings(config)
@@ -129,10 +59,24 @@ def collect(config: CollectConfig) -> dict[str, Any]:
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
             os.environ.setdefault(variable, "1")  # one thread per process: they share the cores
         done = config.episodes - len(seeds)
-        with tqdm(total=config.episodes, initial=done, unit="episode", desc="collect") as bar:
-            for _ in work(partial(_record, config), seeds, min(config.workers, len(seeds) or 1)):
+        # a bar on a terminal, else a line now and then
+        pause_s = 0.1 if sys.stderr.isatty() else LINE_EVERY_S
+        with tqdm(
+            total=config.episodes, initial=done, unit="episode", desc="collect", mininterval=pause_s
+        ) as bar:
+            for _ in _recorders(config, seeds):
                 bar.update()
-        return write_index(config.output, _description(config))
+        return write_index(config.output, _description(config, cameras))
+
+
+def _recorders(config: CollectConfig, seeds: list[int]) -> Iterator[None]:
+    """Record the episodes of `seeds`, in processes of this machine or of a Ray cluster."""
+    workers = min(config.workers, len(seeds) or 1)
+    if config.ray:
+        from jepa_gym.training.collection.ray_cluster import record_on_cluster
+
+        return record_on_cluster(config, seeds, workers)
+    return work(partial(record, config), seeds, workers)
 
 
 @contextmanager
@@ -211,7 +155,10 @@ def _open_seeds(config: CollectConfig) -> list[int]:
         if config.folder(seed).name in existing:
             _check_episode(config, seed)
     missing = [seed for seed in seeds if config.folder(seed).name not in existing]
-    return sorted(missing, key=lambda seed: (config.objects.index(config.object_of(seed)), seed))
+    if config.env is not None:
+        return missing
+    order = {name: index for index, name in enumerate(config.objects)}
+    return sorted(missing, key=lambda seed: (order[config.objects[seed % len(order)]], seed))
 
 
 def _check_episode(config: CollectConfig, seed: int) -> None:
@@ -226,6 +173,8 @@ def _check_episode(config: CollectConfig, seed: int) -> None:
         "seed": seed,
         "trajectory_length": config.steps + 1,
     }
+    if metadata.get("ended_early"):
+        del expected["trajectory_length"]
     for name, value in expected.items():
         if metadata.get(name) != value:
             _refuse(folder, f"its `{name}` is {metadata.get(name)!r}, not {value!r}")
@@ -238,30 +187,21 @@ def _refuse(folder: Path, reason: str) -> NoReturn:
     )
 
 
-@lru_cache(maxsize=1)
-def _environment(task: str, **kwargs: Any) -> FrankaEnv:
-    """Return the environment that this process records; it is made when the object changes."""
-    return exploration_env(task, **kwargs)
+def record(config: CollectConfig, seed: int) -> None:
+    """Record one episode into the dataset's folder.
 
-
-def _record(config: CollectConfig, seed: int) -> None:
-    env = _environment(
-        config.task,
-        obj=config.object_of(seed),
-        camera=config.camera,
-        image_size=config.image_size,
-        split=config.split,
-        step_s=config.step_s,
-        max_move_m=config.max_move_m,
-    )
-    episode = record_episode(env, seed, config.steps, config.behaviours)
+    Args:
+        config: The collection.
+        seed: The episode's number.
+    """
+    episode = recorded(config, seed)
     with suppress(FileExistsError):  # a worker of a killed collection finished it just now
         write_episode(config.folder(seed), episode)
 
 
-def _description(config: CollectConfig) -> dict[str, Any]:
+def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "cameras": list(parse_cameras(config.camera)),
+        "cameras": list(cameras),
         "image_size": config.image_size,
         "step_s": config.step_s,
         "max_move_m": config.max_move_m,

@@ -1,13 +1,13 @@
-"""How the simulator is explored for training data: four behaviours, mixed by seed.
+"""How the simulator is explored for training data: behaviours, mixed by seed.
 
 Random motion alone rarely touches the object, and expert motion alone never shows what a wrong move
 does; a world model that is to be planned with needs both, with many openings and closings of the
-gripper.
+gripper. What is scripted stands in `jepa_gym.training.collection.behaviours`; every behaviour goes
+with every task, with distractors where a split draws some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -19,17 +19,25 @@ from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.envs.tasks.grasp import GOAL_LIFT_M, FrankaGraspEnv
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
-from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
-from jepa_gym.names import did_you_mean
+from jepa_gym.envs.tasks.reach import FrankaReachEnv
+from jepa_gym.envs.tasks.sampling import first_fit, sample_hand_position, sample_object_place
+from jepa_gym.training.collection.adapter import Policy, draw_behaviour
+from jepa_gym.training.collection.behaviours import SCRIPTS
 
-BEHAVIOURS = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
-"""Behaviour -> its share of the episodes: random moves anywhere, near the object, with the object
-in the hand, and the task's expert with noise and mistakes."""
+DEFAULT_MIX = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
+"""Behaviour -> its share of the episodes by default: random moves anywhere, near the object, with
+the object in the hand, and the task's expert with noise and mistakes."""
+BEHAVIOURS = (*DEFAULT_MIX, *SCRIPTS)
 LOW_M = WORKSPACE_LOW_M - [0.03, 0.03, 0.008]
 HIGH_M = WORKSPACE_HIGH_M + 0.03
 TURN_SHARE = 0.15
 """Share of episodes whose moves also turn the hand."""
-ATTEMPTS = 1000
+NEAR_M = 0.09
+"""How near to the object, sideways and above it, no hand starts."""
+
+
+class ExplorationReachEnv(FrankaReachEnv, ObjectTaskEnv):
+    """The reach scene, whose object is taken into the hand, too."""
 
 
 class ExplorationEnv(FrankaGraspEnv):
@@ -41,19 +49,15 @@ class ExplorationEnv(FrankaGraspEnv):
         self.subgoals = [self.subgoal_now()]
 
 
-Policy = Callable[[int], np.ndarray]
-"""Step -> action (7,)."""
-
-
-def exploration_env(task: str, **kwargs: Any) -> FrankaEnv:
+def exploration_env(task: str, **kwargs: Any) -> ObjectTaskEnv:
     """Make the environment of a task for recording: no goal images, actions clipped.
 
     Args:
         task: A short name of `jepa_gym.TASKS`.
         **kwargs: Arguments of `FrankaEnv`: object, camera, size, split, step and bound of moves.
     """
-    kind: Any = ExplorationEnv
-    if task != "grasp":
+    kind: Any = {"grasp": ExplorationEnv, "reach": ExplorationReachEnv}.get(task)
+    if kind is None:
         kind = load_env_creator(str(gym.spec(TASKS[task]).entry_point))
     return kind(
         **kwargs,
@@ -64,29 +68,9 @@ def exploration_env(task: str, **kwargs: Any) -> FrankaEnv:
     )
 
 
-def check_behaviours(task: str, behaviours: dict[str, float]) -> None:
-    """Check a task and the weights of the behaviours in it.
-
-    Args:
-        task: A short name of `jepa_gym.TASKS`.
-        behaviours: Behaviour -> its weight.
-
-    Raises:
-        ValueError: If there is no such task or behaviour, one does not fit the other, or weights
-            are negative or all zero.
-    """
-    for what, names, known in (("task", [task], TASKS), ("behaviour", behaviours, BEHAVIOURS)):
-        for name in names:
-            if name not in known:
-                meant = did_you_mean(name, known)
-                raise ValueError(f"`{what}` must be one of {list(known)}, got {name!r}.{meant}")
-    if min(behaviours.values()) < 0 or not sum(behaviours.values()) > 0:
-        raise ValueError(f"weights of behaviours must be positive, got {behaviours}")
-    if task == "reach" and behaviours.get("held"):
-        raise ValueError("the task reach holds nothing: give the behaviour `held` the weight 0")
-
-
-def start_episode(env: FrankaEnv, seed: int, behaviours: dict[str, float]) -> tuple[str, Policy]:
+def start_episode(
+    env: ObjectTaskEnv, seed: int, behaviours: dict[str, float]
+) -> tuple[str, Policy]:
     """Reset an environment and choose who acts in it.
 
     Args:
@@ -99,14 +83,13 @@ def start_episode(env: FrankaEnv, seed: int, behaviours: dict[str, float]) -> tu
     """
     env.reset(seed=seed)
     rng = env.np_random
-    names = [name for name in BEHAVIOURS if name in behaviours]  # whatever order was given
-    weights = np.array([behaviours[name] for name in names])
-    kind = str(rng.choice(names, p=weights / weights.sum()))
+    kind = draw_behaviour(rng, BEHAVIOURS, behaviours)
     turns = rng.random() < TURN_SHARE
+    if kind in SCRIPTS:
+        return kind, SCRIPTS[kind](env, rng).policy()
     if kind == "expert":
         return kind, _noisy_expert(env, rng)
     if kind == "held":
-        assert isinstance(env, ObjectTaskEnv)
         _start_held(env, rng)
         return kind, _wander(env, rng, turns, low=LOW_M, high=HIGH_M, gripper_rate=0.1)
     if kind == "near":
@@ -127,13 +110,17 @@ def _closedness(rng: np.random.Generator) -> float:
 def _near_start(
     env: FrankaEnv, rng: np.random.Generator, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """Draw a hand position (3,) within bounds that does not touch the object."""
-    for _ in range(ATTEMPTS):
-        position = rng.uniform(low, high)
+    """Draw a hand position (3,) within bounds that does not touch the object.
+
+    Raises:
+        RuntimeError: There is none within the bounds.
+    """
+
+    def clear(position: np.ndarray) -> bool:
         offset = position - env.object_position()
-        if np.linalg.norm(offset[:2]) > 0.09 or offset[2] > 0.09:
-            return position
-    raise RuntimeError(f"no free place for the hand near the object in {ATTEMPTS} attempts")
+        return bool(np.linalg.norm(offset[:2]) > NEAR_M or offset[2] > NEAR_M)
+
+    return first_fit(lambda: rng.uniform(low, high), clear, "place of a hand near the object")
 
 
 def _start_held(env: ObjectTaskEnv, rng: np.random.Generator) -> None:

@@ -29,7 +29,7 @@ import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents.policy import OWN_SUFFIX, write_policy
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.commands import Terminated, run_command
-from jepa_gym.training.collection.collect import FIRST_HELD_OUT_SEED
+from jepa_gym.training.collection.config import FIRST_HELD_OUT_SEED
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""

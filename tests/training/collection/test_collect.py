@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from jepa_gym.envs.pictures.cameras import CAMERAS
 from jepa_gym.training.collection import collect as module
-from jepa_gym.training.collection.collect import CollectConfig, collect
+from jepa_gym.training.collection.collect import collect
+from jepa_gym.training.collection.config import CollectConfig
 from jepa_gym.training.data.episodes import read_episode, read_metadata
 
 SMALL = {"episodes": 4, "steps": 3, "image_size": 32}
@@ -117,7 +118,13 @@ def test_seeds_of_the_benchmarks_are_refused(tmp_path):
         ({"task": "raech"}, "Did you mean `reach`"),
         ({"behaviours": {"expret": 1.0}}, "Did you mean `expert`"),
         ({"behaviours": {"expert": 0.0}}, "positive"),
-        ({"task": "reach"}, "give the behaviour `held` the weight 0"),
+        ({"behaviours": {"expert": -1.0, "near": 2.0}}, "positive"),
+        ({"objects": ()}, "at least one object"),
+        ({"adapter": "a:B"}, "belongs to `env`"),
+        ({"env": "robosuite/Lift", "task": "reach"}, "`task` belongs to the suite's own tasks"),
+        ({"env": "robosuite/Lift", "env_kwargs": "[1"}, "`env_kwargs` is not JSON"),
+        ({"env": "robosuite/Lift", "env_kwargs": "[1]"}, "must be like"),
+        ({"env": "robosuite/Lift", "adapter": "module"}, "must be module:class"),
         ({"split": "train", "objects": ("milk",)}, "the split 'train' has the objects"),
         ({"split": "trian"}, "split"),
         ({"camera": "top"}, "camera"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import jepa_gym  # noqa: F401  (registers the environments)
-from jepa_gym.training.collection.collect import CollectConfig, collect
+from jepa_gym.training.collection.collect import collect
+from jepa_gym.training.collection.config import CollectConfig
 from jepa_gym.training.data.dataset import split_of
 from jepa_gym.training.data.dataset_goals import DatasetGoals
 from jepa_gym.training.data.episodes import read_episode
