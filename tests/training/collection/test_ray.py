@@ -16,7 +16,8 @@ SMALL = {"episodes": 4, "steps": 2, "image_size": 16, "camera": "left", "objects
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own code
-def test_two_workers_record_what_one_process_does(tmp_path):
+def test_two_workers_record_what_one_process_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else whatever else runs goes first
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     alone = collect(CollectConfig(output=tmp_path / "alone", workers=1, **SMALL))
     config = CollectConfig(output=tmp_path / "shared", workers=2, ray=True, **SMALL)
