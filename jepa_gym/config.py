@@ -8,6 +8,7 @@ from typing import Any
 
 STATE_DIM = 7
 ACTION_DIM = 7
+CAMERA_DIM = 6
 MAX_TURN_RAD = 0.3
 """Bound of one action's rotation about each axis."""
 MAX_GRIPPER_CHANGE = 1.0
@@ -195,6 +196,8 @@ class PredictorConfig:
     have `sincos`, absolute ones as in V-JEPA 1."""
     use_states: bool = field(default=True, metadata=_ADDED)
     """Whether a frame has a token for the robot's state."""
+    use_extrinsics: bool = field(default=False, metadata=_ADDED)
+    """Whether a frame has a token for the camera's pose."""
 
     def __post_init__(self) -> None:
         _require(
@@ -223,6 +226,9 @@ class WorldModelConfig:
     """
     train_frames: int = 4
     """Frames of a training clip; longer windows are extrapolation."""
+    camera_pose: tuple[float, ...] = field(default=(0.0,) * CAMERA_DIM, metadata=_ADDED)
+    """With `predictor.use_extrinsics`, the camera's pose that is assumed where none is given:
+    position in metres and extrinsic-xyz angles in the robot's base frame, with OpenCV's axes."""
     success_energy: float | None = None
     """Energy to the goal below which the latent environment counts success."""
     readout_weight: float | None = field(default=None, metadata=_ADDED)
@@ -233,6 +239,10 @@ class WorldModelConfig:
         for name in ("state_mean", "state_std", "action_scale"):
             value = getattr(self, name)
             _require(len(value) == 7, f"`{name}` must have 7 numbers, got {len(value)}")
+        _require(
+            len(self.camera_pose) == CAMERA_DIM,
+            f"`camera_pose` must have {CAMERA_DIM} numbers, got {len(self.camera_pose)}",
+        )
         for name in ("state_std", "action_scale"):
             value = getattr(self, name)
             _require(min(value) > 0, f"`{name}` must be positive in every dimension, got {value}")

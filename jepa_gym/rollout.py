@@ -68,6 +68,8 @@ class Rollout:
         past_actions: (B, T - 1, 7); the differences of `states` by default.
         grad: Whether results have gradients with respect to actions and goal. That takes more
             memory, and every candidate has its own copy of the context while it is looked at.
+        extrinsics: (B, 1, 6) pose of the camera, which stands still; exactly when the predictor
+            uses it.
 
     Raises:
         ValueError: When shapes disagree.
@@ -82,6 +84,7 @@ class Rollout:
         states: Tensor,
         past_actions: Tensor | None = None,
         grad: bool = False,
+        extrinsics: Tensor | None = None,
     ) -> None:
         self.predictor, self.normaliser, self.grad = predictor, normaliser, grad
         self.train_frames = train_frames
@@ -104,10 +107,12 @@ class Rollout:
                     "between the frames of the context"
                 )
             self._latent, self._state = latents[:, -1:].to(self._dtype), states[:, -1:]
+            self._camera = None if extrinsics is None else self._given(extrinsics).to(self._dtype)
             self._cache = predictor.start_cache(
                 latents[:, :-1].to(self._dtype),
                 normaliser.actions(past_actions).to(self._dtype),
                 normaliser.states(states[:, :-1]).to(self._dtype),
+                None if self._camera is None else self._camera.expand(-1, past[1], -1),
             )
 
     def latents(self, actions: Tensor, chunk: int | None = None) -> Tensor:
@@ -161,6 +166,7 @@ class Rollout:
                 self.normaliser.actions(action).to(self._dtype),
                 self.normaliser.states(state).to(self._dtype),
                 cache,
+                None if self._camera is None else self._camera[rows],
                 following=horizon - 1 - step,
             )
             current = layer_norm(current.float())

@@ -63,6 +63,7 @@ class WorldModel(nn.Module):
             mlp_ratio=predictor.mlp_ratio,
             rope=predictor.rope,
             use_states=predictor.use_states,
+            use_extrinsics=predictor.use_extrinsics,
         )
         self.normaliser = Normaliser(config, encoder.mean, encoder.std)
 
@@ -235,19 +236,30 @@ class WorldModel(nn.Module):
         current, goal = (torch.from_numpy(x).to(self.device, torch.float32) for x in given)
         return current, goal
 
-    def predict(self, latents: Tensor, actions: Tensor, states: Tensor) -> Tensor:
+    def predict(
+        self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None = None
+    ) -> Tensor:
         """Predict every frame's successor in one pass, with gradients.
 
         Args:
             latents: (B, T, N, D) layer-normed.
             actions: (B, T, 7) done at each frame.
             states: (B, T, 7) at each frame.
+            extrinsics: (B, T, 6) the camera's pose at each frame, for a predictor that uses it;
+                `config.camera_pose` by default.
 
         Returns:
             (B, T, N, D) layer-normed latents of frames 1 .. T.
         """
-        inputs = (latents, self.normaliser.actions(actions), self.normaliser.states(states))
+        inputs = [latents, self.normaliser.actions(actions), self.normaliser.states(states)]
+        if self.config.predictor.use_extrinsics:
+            given = self._camera_poses(len(latents)) if extrinsics is None else extrinsics
+            inputs.append(given.expand(-1, latents.shape[1], -1))
         return layer_norm(self.predictor(*(x.to(self.dtype) for x in inputs)).float())
+
+    def _camera_poses(self, batch: int) -> Tensor:
+        """Return the pose (B, 1, 6) that is assumed of the camera."""
+        return torch.tensor(self.config.camera_pose, device=self.device).expand(batch, 1, -1)
 
     def prepare(
         self,
@@ -256,6 +268,7 @@ class WorldModel(nn.Module):
         past_actions: Tensor | None = None,
         *,
         grad: bool = False,
+        extrinsics: Tensor | None = None,
     ) -> Rollout:
         """Prepare rollouts from one context, which answer for several sets of candidates.
 
@@ -264,6 +277,8 @@ class WorldModel(nn.Module):
             states: (B, T, 7).
             past_actions: (B, T - 1, 7).
             grad: As for `rollout`.
+            extrinsics: (B, 6) the camera's pose, for a predictor that uses it;
+                `config.camera_pose` by default.
 
         Returns:
             Its `latents(actions)` are those of `rollout`, its `energy(actions, goal)` those of
@@ -272,8 +287,12 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: When shapes disagree.
         """
-        frames = self.config.train_frames
-        return Rollout(self.predictor, self.normaliser, frames, latents, states, past_actions, grad)
+        frames, cameras = self.config.train_frames, None
+        if self.config.predictor.use_extrinsics:
+            given = extrinsics is not None
+            cameras = extrinsics[:, None] if given else self._camera_poses(len(latents))
+        networks = (self.predictor, self.normaliser)
+        return Rollout(*networks, frames, latents, states, past_actions, grad, cameras)
 
     def rollout(
         self,

@@ -195,6 +195,28 @@ def test_v2_rotation(tiny_config):
     assert_near(model.rollout(latents, states, actions), recompute(model, latents, states, actions))
 
 
+def test_the_camera_may_be_told(tiny_config, tmp_path):
+    """A token for its pose: what the configuration says, or what is given; alike with a cache."""
+    config = tiny_config().to_dict()
+    config["predictor"]["use_extrinsics"] = True
+    config["camera_pose"] = [0.5, -0.2, 0.4, 2.0, 0.1, -1.5]
+    torch.manual_seed(0)
+    model = WorldModel(type(tiny_config()).from_dict(config)).eval()
+    latents, states, actions, _ = problem()
+    found = model.rollout(latents, states, actions)
+    assert_near(found, recompute(model, latents, states, actions))
+    other = torch.tensor(config["camera_pose"]).expand(2, -1) + torch.tensor([[0.1], [0.0]])
+    told = model.prepare(latents, states, extrinsics=other).latents(actions)
+    assert_near(told[1], found[1])
+    assert (told[0] - found[0]).abs().max() > 1e-4
+    once = model.predict(latents, actions[:, 0, :3], states, other[:, None].expand(-1, 3, -1))
+    assert_near(once[1], model.predict(latents, actions[:, 0, :3], states)[1])
+    assert (once[0] - model.predict(latents, actions[:, 0, :3], states)[0]).abs().max() > 1e-4
+    model.save_pretrained(tmp_path, {})
+    again = WorldModel.from_pretrained(tmp_path)
+    assert torch.equal(again.rollout(latents, states, actions), found)
+
+
 def test_refusals(model):
     latents, states, actions, goal = problem()
     with pytest.raises(ValueError, match="`chunk` must be at least 1, got 0"):

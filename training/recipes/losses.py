@@ -78,6 +78,7 @@ def teacher_forcing_and_rollout(
     distance: Distance,
     steps: int = 2,
     compared: Compared = "every",
+    extrinsics: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the two prediction losses of V-JEPA 2-AC.
 
@@ -92,6 +93,7 @@ def teacher_forcing_and_rollout(
         distance: L1 as published; the joint recipe takes the squared error.
         steps: Of the rollout.
         compared: Which of its frames are compared with the truth.
+        extrinsics: (B, T, 6) the camera's poses, for a predictor that uses them.
 
     Returns:
         Teacher-forcing loss and rollout loss; the published loss is their sum.
@@ -103,12 +105,17 @@ def teacher_forcing_and_rollout(
         pull request 25 (the first version fed the wrong frame).
     """
     check_rollout(steps, latents.shape[1])
-    predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
+
+    def predict(seen: Tensor) -> Tensor:
+        count = seen.shape[1]
+        more = () if extrinsics is None else (extrinsics[:, :count],)
+        return model.predict(seen, actions[:, :count], states[:, :count], *more)
+
+    predicted = predict(latents[:, :-1])
     forced = distance(predicted, latents[:, 1:])
     imagined = predicted[:, :1]
-    for seen in range(2, steps + 1):
-        context = torch.cat([latents[:, :1], imagined], 1)  # (B, seen, N, D)
-        ahead = model.predict(context, actions[:, :seen], states[:, :seen])
+    for _ in range(1, steps):
+        ahead = predict(torch.cat([latents[:, :1], imagined], 1))
         imagined = torch.cat([imagined, ahead[:, -1:]], 1)
     first = 0 if compared == "every" else steps - 1
     return forced, distance(imagined[:, first:], latents[:, first + 1 : steps + 1])
