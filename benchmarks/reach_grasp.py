@@ -97,7 +97,7 @@ class Arguments:
             ValueError: If a number is out of its range or a name is unknown.
         """
         from jepa_gym.envs.physics.objects import OBJECTS
-        from jepa_gym.envs.variations import SPLITS
+        from jepa_gym.envs.splits import SPLITS
 
         splits = (PLAIN, *SPLITS)
         fill(
@@ -141,7 +141,7 @@ def cells(arguments: Arguments) -> list[Cell]:
 def _objects(arguments: Arguments, task: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield every split with the objects that a task runs with."""
     from jepa_gym.envs.physics.objects import OBJECTS
-    from jepa_gym.envs.variations import split_objects
+    from jepa_gym.envs.splits import split_objects
 
     if not shown_by(TASKS.get(task, task)):
         yield PLAIN, ("-",)

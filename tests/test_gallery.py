@@ -16,8 +16,9 @@ import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.pictures.rendering import CAMERA_NAMES
 from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.splits import FACTORS, SPLITS
 from jepa_gym.envs.tasks.options import POINTS
-from jepa_gym.envs.variations import FACTORS, SPLITS, Variation
+from jepa_gym.envs.variations import Variation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"

@@ -21,8 +21,8 @@ from jepa_gym.envs.droid import make_droid
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, MIN_SIZE_PX
 from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.splits import FACTORS, SPLITS, Choices, split_objects
 from jepa_gym.envs.tasks.base import FrankaEnv
-from jepa_gym.envs.variations import FACTORS, SPLITS, Choices, split_objects
 
 Tiles = Iterator[tuple[str, np.ndarray]]
 

@@ -58,7 +58,7 @@ observation, info = env.reset(seed=0, options={"variation": look})
 print(info["variation"]["table_texture"])
 """,
     "split": """
-from jepa_gym.envs.variations import split_objects
+from jepa_gym.envs.splits import split_objects
 
 print(split_objects("train"), split_objects("object"))
 env = gym.make("FrankaPickPlace-v0", obj="mug", split="all")

@@ -22,7 +22,7 @@ from jepa_gym.envs.physics.robosuite_assets import (
     robosuite_version,
 )
 from jepa_gym.envs.pictures.cameras import CAMERAS, look_at_quat
-from jepa_gym.envs.pictures.textures import TEXTURES, add_material, add_texture, texture
+from jepa_gym.envs.pictures.textures import SIDE_PX, add_material, add_texture
 
 ARM_FILE, HAND_FILE = "robots/panda/robot.xml", "grippers/panda_gripper.xml"
 TIMESTEP_S = 1 / 240
@@ -45,12 +45,15 @@ WALLS = {
     "near_wall": ((3, 3, 0.01), (0, 1.6, 0), (0.5**0.5, 0.5**0.5, 0, 0)),
 }
 WALL_RGBA = (0.72, 0.76, 0.78, 1.0)
-FLAT_SURFACES = {"table": (3.0, 3.5), "wall": (3.0, 3.0), "unwrapped": (1.0, 1.0)}
+SURFACES = {"table": (3.0, 3.5), "floor": (3.0, 3.0), "wall": (3.0, 3.0), "unwrapped": (1.0, 1.0)}
 """What is textured in its local xy plane, or by the coordinates of a mesh -> how often the texture
 repeats along each side; one picture spans 0.4 m of the table and 2 m of a wall."""
+CUBES = ("cube", "robot")
+"""What has no texture coordinates, object and arm: the same picture from all six sides."""
 CUBE_SIDE_PX = 64
-"""Objects without texture coordinates are textured as cubes, the same picture from all sides."""
-DISTRACTOR_SLOTS = 3
+DISTRACTOR_SLOTS = 8
+DISTRACTOR_DAMPING = 1e-3
+"""N s/m and N m s/rad."""
 PARKED_Z_M = -3.0
 """Where distractors that are not in use wait, below the floor."""
 WRIST_FOVY_DEG = 70.0
@@ -206,17 +209,17 @@ def add_hand_frame(hand: mujoco.MjsBody) -> None:
 
 
 def _add_textures(spec: mujoco.MjSpec) -> None:
-    """Add one material per texture and surface; geoms are switched between them at run time."""
-    for name in TEXTURES:
-        picture = texture(name)
-        add_texture(spec, f"texture_{name}", picture)
-        for surface, repeat in FLAT_SURFACES.items():
-            add_material(spec, f"{surface}_{name}", f"texture_{name}", texrepeat=repeat)
-        block = picture.shape[0] // CUBE_SIDE_PX
-        side = picture.reshape(CUBE_SIDE_PX, block, CUBE_SIDE_PX, block, 3).mean((1, 3))
-        sides = np.tile(side.astype(np.uint8), (6, 1, 1))
-        add_texture(spec, f"cube_{name}", sides, mujoco.mjtTexture.mjTEXTURE_CUBE)
-        add_material(spec, f"cube_{name}", f"cube_{name}")
+    """Add one empty texture and its material per surface; a stage fills them when they are shown.
+
+    A texture for each picture would not do: there is no end of them.
+    """
+    for surface, repeat in SURFACES.items():
+        add_texture(spec, f"surface_{surface}", np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8))
+        add_material(spec, f"surface_{surface}", f"surface_{surface}", texrepeat=repeat)
+    sides = np.zeros((6 * CUBE_SIDE_PX, CUBE_SIDE_PX, 3), np.uint8)
+    for surface in CUBES:
+        add_texture(spec, f"surface_{surface}", sides, mujoco.mjtTexture.mjTEXTURE_CUBE)
+        add_material(spec, f"surface_{surface}", f"surface_{surface}")
 
 
 def _add_distractors(spec: mujoco.MjSpec) -> None:
@@ -224,14 +227,15 @@ def _add_distractors(spec: mujoco.MjSpec) -> None:
         body = spec.worldbody.add_body(
             name=f"distractor_{slot}", pos=[0.2 * slot, 0, PARKED_Z_M], gravcomp=1.0
         )
-        body.add_freejoint(name=f"distractor_{slot}")
+        # a little damping stops what rolls; rolling friction would double the contacts' cost
+        kind = mujoco.mjtJoint.mjJNT_FREE
+        body.add_joint(name=f"distractor_{slot}", type=kind, damping=[DISTRACTOR_DAMPING, 0, 0])
         body.add_geom(
             name=f"distractor_{slot}",
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=[0.02, 0.02, 0.02],
             mass=0.06,
             friction=[1.0, 0.02, 0.002],
-            condim=6,
             group=1,
         )
 
@@ -248,7 +252,7 @@ def simplify(spec: mujoco.MjSpec) -> None:
 
 
 SCENE_KINDS = ("plain", "textured", "cluttered")
-"""The default look; the same with all textures at hand; that with distractors as well."""
+"""The default look; the same with textures; that with distractors as well."""
 
 
 @functools.cache

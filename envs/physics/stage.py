@@ -15,7 +15,8 @@ import numpy as np
 
 from jepa_gym.envs.physics.arm import Arm
 from jepa_gym.envs.physics.scene import WALLS, scene_model
-from jepa_gym.envs.pictures.cameras import CAMERAS, moved_camera
+from jepa_gym.envs.physics.surfaces import Surfaces
+from jepa_gym.envs.pictures.cameras import CAMERAS, moved_camera, zoomed_fovy_deg
 from jepa_gym.envs.pictures.rendering import FrameRenderer
 from jepa_gym.envs.variations import Distractor, Variation
 
@@ -23,7 +24,7 @@ _RESTORED = (
     "geom_type", "geom_matid", "geom_rgba", "geom_size", "geom_pos", "geom_aabb", "geom_rbound",
     "body_gravcomp", "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_subtreemass",
     "body_invweight0", "bvh_aabb", "mesh_vert", "dof_M0", "dof_invweight0", "cam_pos", "cam_quat",
-    "light_pos", "light_dir", "light_diffuse",
+    "cam_fovy", "light_pos", "light_dir", "light_diffuse",
 )  # fmt: skip
 """Fields of the model that a variation, or `mj_setConst` after it, may change."""
 _FROM_MATERIAL = (0.5, 0.5, 0.5, 1.0)
@@ -35,7 +36,7 @@ _GEOM_TYPES = {
     "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
 }
 _STATE_KIND = mujoco.mjtState.mjSTATE_INTEGRATION
-_LAMP_CENTRE = np.array([0.4, 0.0])
+_LAMP_CENTRE = np.array([0.4, 0.0, 0.0])
 
 
 class Stage:
@@ -63,6 +64,8 @@ class Stage:
         geoms = np.flatnonzero(self.model.geom_bodyid == self.object_body)
         self._visible = geoms[self.model.geom_group[geoms] == 1]
         self._solid = geoms[self.model.geom_contype[geoms] != 0]
+        self._arm_geoms = _arm_geoms(self.model, self.object_body)
+        self._surfaces = Surfaces(self.model, self.frames)
         self._variation = Variation()
 
     def close(self) -> None:
@@ -155,43 +158,49 @@ class Stage:
 
     def _set_cameras(self, variation: Variation) -> None:
         turn, rise = variation.camera_azimuth_deg, variation.camera_elevation_deg
-        if (turn, rise, variation.camera_distance) == (0.0, 0.0, 1.0):
+        distance, zoom = variation.camera_distance, variation.camera_zoom
+        if (turn, rise, distance, zoom) == (0.0, 0.0, 1.0, 1.0):
             return
         for name, camera in CAMERAS.items():
-            position, quat = moved_camera(camera, turn, rise, variation.camera_distance)
+            position, quat = moved_camera(camera, turn, rise, distance)
             index = self.model.camera(name).id
             self.model.cam_pos[index], self.model.cam_quat[index] = position, quat
+            self.model.cam_fovy[index] = zoomed_fovy_deg(camera, zoom)
 
     def _set_lights(self, variation: Variation) -> None:
-        self.model.light_diffuse *= variation.light
+        colour = variation.light * np.array(variation.light_rgb)
+        self.model.light_diffuse *= colour
         headlight, reference = self.model.vis.headlight, self._reference.vis.headlight
-        headlight.ambient[:] = np.asarray(reference.ambient) * variation.light
-        headlight.diffuse[:] = np.asarray(reference.diffuse) * variation.light
-        angle = np.deg2rad(variation.light_azimuth_deg)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        if angle:
-            place = self.model.light_pos[:, :2]
-            self.model.light_pos[:, :2] = (place - _LAMP_CENTRE) @ turn.T + _LAMP_CENTRE
-            self.model.light_dir[:, :2] = self.model.light_dir[:, :2] @ turn.T
+        headlight.ambient[:] = np.asarray(reference.ambient) * colour
+        headlight.diffuse[:] = np.asarray(reference.diffuse) * colour
+        turn, rise = variation.light_azimuth_deg, variation.light_elevation_deg
+        if (turn, rise) != (0.0, 0.0):
+            offset = _turned(self.model.light_pos - _LAMP_CENTRE, turn, rise)
+            self.model.light_pos[:] = offset + _LAMP_CENTRE
+            self.model.light_dir[:] = _turned(self.model.light_dir, turn, -rise)
 
     def _set_surfaces(self, variation: Variation) -> None:
-        model = self.model
+        model, material = self.model, self._surfaces.material
+        walls = variation.background_texture
+        floor = variation.floor_texture or walls
         if variation.table_texture is not None:
-            material = model.material(f"table_{variation.table_texture}").id
-            model.geom_matid[model.geom("table").id] = material
-        if variation.background_texture is not None:
-            material = model.material(f"wall_{variation.background_texture}").id
-            for name in WALLS:
-                model.geom_matid[model.geom(name).id] = material
-                model.geom_rgba[model.geom(name).id] = _FROM_MATERIAL
+            index = material("table", variation.table_texture)
+            model.geom_matid[model.geom("table").id] = index
+        for name in WALLS:
+            surface, shown = ("floor", floor) if name == "floor" else ("wall", walls)
+            if shown is not None:
+                geom = model.geom(name).id
+                model.geom_matid[geom] = material(surface, shown)
+                model.geom_rgba[geom] = _FROM_MATERIAL
+        if variation.robot_texture is not None:
+            model.geom_matid[self._arm_geoms] = material("robot", variation.robot_texture)
         if variation.object_texture is not None:
             for geom in self._visible:
                 mesh = model.geom_dataid[geom]
                 unwrapped = mesh >= 0 and model.mesh_texcoordadr[mesh] >= 0
                 # OpenGL takes no cube texture where a mesh brings its own coordinates
                 surface = "unwrapped" if unwrapped else "cube"
-                material = model.material(f"{surface}_{variation.object_texture}").id
-                model.geom_matid[geom] = material
+                model.geom_matid[geom] = material(surface, variation.object_texture)
             model.geom_rgba[self._visible] = _FROM_MATERIAL
         if variation.object_rgb is not None:
             model.geom_rgba[self._visible, :3] = variation.object_rgb
@@ -232,6 +241,25 @@ class Stage:
             start = self.model.joint(f"distractor_{slot}").qposadr[0]
             height = half[0] if lying else half[2]
             self.data.qpos[start : start + 7] = [*place, height, *quat]
+
+
+def _arm_geoms(model: mujoco.MjModel, object_body: int) -> np.ndarray:
+    """Return the geoms that are seen of the arm, its dark fingers apart."""
+    is_arm = (model.geom_group == 1) & (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
+    is_arm &= model.geom_bodyid != object_body
+    geoms = np.flatnonzero(is_arm)
+    return geoms[[not model.body(model.geom_bodyid[i]).name.endswith("finger") for i in geoms]]
+
+
+def _turned(offsets: np.ndarray, azimuth_deg: float, elevation_deg: float) -> np.ndarray:
+    """Return vectors (n, 3) turned about the vertical axis and raised towards it, same lengths."""
+    level = np.linalg.norm(offsets[:, :2], axis=1)
+    azimuth = np.arctan2(offsets[:, 1], offsets[:, 0]) + np.deg2rad(azimuth_deg)
+    elevation = np.arctan2(offsets[:, 2], level) + np.deg2rad(elevation_deg)
+    length = np.linalg.norm(offsets, axis=1)
+    level = length * np.cos(elevation)
+    parts = [level * np.cos(azimuth), level * np.sin(azimuth), length * np.sin(elevation)]
+    return np.stack(parts, axis=1)
 
 
 def scale_body(model: mujoco.MjModel, body: int, scale: float) -> None:

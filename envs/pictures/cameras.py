@@ -99,3 +99,8 @@ def moved_camera(
     direction = np.array([level * np.cos(azimuth), level * np.sin(azimuth), rise])
     position = np.asarray(camera.target) + radius * distance * direction
     return position, look_at_quat(position, camera.target)
+
+
+def zoomed_fovy_deg(camera: CameraSpec, zoom: float) -> float:
+    """Return a camera's vertical field of view at `zoom` times its default focal length."""
+    return float(np.rad2deg(2 * np.arctan(np.tan(np.deg2rad(camera.fovy_deg) / 2) / zoom)))

@@ -75,7 +75,7 @@ class FrameRenderer:
 
     Args:
         model: The compiled scene. Colours, poses and lights may change at any time; after a change
-            of mesh vertices call `upload_mesh`.
+            of mesh vertices call `upload_mesh`, of a texture `upload_texture`.
         cameras: Names, tiled from left to right.
         size_px: (height, width) of one camera's picture, each 16 to 1024.
 
@@ -129,6 +129,11 @@ class FrameRenderer:
         # the far one (`mjDEPTH_ZEROFAR`, OpenGL's perspective with reversed depth)
         metres = near * far / (near + frame.astype(np.float64) * (far - near))
         return metres.astype(np.float32)
+
+    def upload_texture(self, texture_id: int) -> None:
+        """Draw texture `texture_id` from now on as the model's present picture."""
+        with self._selected() as context:
+            mujoco.mjr_uploadTexture(self._model, context, texture_id)
 
     def upload_mesh(self, mesh_id: int) -> None:
         """Draw mesh `mesh_id` from now on with the model's present vertices."""

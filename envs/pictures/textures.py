@@ -1,8 +1,9 @@
-"""Textures for tables, walls and objects: robosuite's photographs and pictures that we compute.
+"""Textures for all surfaces: robosuite's photographs, pictures that we compute, generated ones.
 
-`TRAIN_TEXTURES` and `HELD_OUT_TEXTURES` share no material; all may be repeated side by side. `lab`
-and `breadboard` are what stands behind and under the robot in DROID's recordings: a room with
-shelves, and the dark optical table with its grid of holes.
+`TRAIN_TEXTURES` and `HELD_OUT_TEXTURES` are photographs of different materials, `FAR_TEXTURES` of
+another kind; all may be repeated side by side. `lab` and `breadboard` are what stands behind and
+under the robot in DROID's recordings: a room with shelves, and the dark optical table with its grid
+of holes. Beside these names there is one for every seed, see `generated`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import mujoco
 import numpy as np
 
 from jepa_gym.envs.physics.robosuite_assets import asset
+from jepa_gym.envs.pictures import generated
 from jepa_gym.names import check_choice
 
 SIDE_PX = 256
@@ -29,26 +31,74 @@ _PHOTOGRAPHS = {
     "steel": "steel-brushed",
     "paint": "blue-wood",
     "planks": "wood-varnished-panels",
+    "redwood": "red-wood",
+    "brass": "brass-ambra",
+    "scratches": "steel-scratched",
     "soil": "dirt",
+    "walnut": "dark-wood",
+    "greenwood": "green-wood",
+    "clay": "clay",
+    "flooring": "light-gray-floor-tile",
 }
 TRAIN_TEXTURES = (
     "wood", "parquet", "planks", "bricks", "concrete", "plaster", "felt", "steel", "paint",
+    "redwood", "brass", "scratches",
 )  # fmt: skip
-HELD_OUT_TEXTURES = ("marble", "terrazzo", "tiles", "tartan", "soil")
-TEXTURES = (*TRAIN_TEXTURES, *HELD_OUT_TEXTURES, "lab", "breadboard")
+HELD_OUT_TEXTURES = ("soil", "walnut", "greenwood", "clay", "flooring")
+FAR_TEXTURES = ("marble", "terrazzo", "tiles", "tartan")
+TEXTURES = (*TRAIN_TEXTURES, *HELD_OUT_TEXTURES, *FAR_TEXTURES, "lab", "breadboard")
+"""All that have a name of their own."""
+KEPT = 256
+"""Generated pictures that a process remembers, 48 kB each."""
 
 
-@functools.cache
+def check_texture(argument: str, name: object) -> None:
+    """Raise ValueError if `name`, given as `argument`, is the name of no texture."""
+    if isinstance(name, str) and generated.seed_of(name) is not None:
+        return
+    if isinstance(name, str) and name.startswith(generated.PREFIX):
+        raise ValueError(
+            f"`{argument}` must be {generated.PREFIX}<seed> with a seed from 0 to "
+            f"{generated.SEEDS['far'][1] - 1}, got {name!r}"
+        )
+    check_choice(argument, name, TEXTURES)
+
+
 def texture(name: str) -> np.ndarray:
-    """Return the texture `name` of `TEXTURES`, (256, 256, 3) uint8 RGB, read-only, row 0 on top.
+    """Return a texture (S, S, 3) uint8 RGB, read-only, row 0 on top.
+
+    Args:
+        name: One of `TEXTURES` (256 pixels a side) or `generated-<seed>` (128 pixels).
 
     Raises:
         ValueError: Unknown name.
         FileNotFoundError: The installed robosuite lacks the photograph.
     """
-    check_choice("texture", name, TEXTURES)
-    picture = _photograph(_PHOTOGRAPHS[name]) if name in _PHOTOGRAPHS else _COMPUTED[name]()
-    picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    check_texture("texture", name)
+    seed = generated.seed_of(name)
+    return _named(name) if seed is None else _generated(seed)
+
+
+@functools.cache
+def _named(name: str) -> np.ndarray:
+    is_photograph = name in _PHOTOGRAPHS
+    return _finished(_photograph(_PHOTOGRAPHS[name]) if is_photograph else _COMPUTED[name]())
+
+
+@functools.lru_cache(KEPT)
+def _generated(seed: int) -> np.ndarray:
+    return _finished(generated.generate(seed, _photographs))
+
+
+def _photographs(seeds: str) -> list[np.ndarray]:
+    """Return the photographs that generated textures of a range of `generated.SEEDS` recolour."""
+    return [_named(name) for name in (HELD_OUT_TEXTURES if seeds != "train" else TRAIN_TEXTURES)]
+
+
+def _finished(picture: np.ndarray) -> np.ndarray:
+    if picture.dtype.kind == "f":
+        picture = np.rint(picture)
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
     picture.flags.writeable = False
     return picture
 

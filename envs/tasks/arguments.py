@@ -6,7 +6,7 @@ from typing import Any
 
 from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.envs.physics.objects import object_spec
-from jepa_gym.envs.variations import SPLITS, split_objects
+from jepa_gym.envs.splits import SPLITS, split_objects
 from jepa_gym.names import check_choice
 
 OBS_MODES = ("both", "pixels", "state")

@@ -13,11 +13,12 @@ from gymnasium.utils import EzPickle
 from jepa_gym.actions import checked_actions
 from jepa_gym.envs.droid import flange_action, hand_action, to_droid
 from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
+from jepa_gym.envs.splits import sample_variation
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.tasks.episode import Episode
 from jepa_gym.envs.tasks.options import parse_options
 from jepa_gym.envs.tasks.spaces import action_space, observation_space
-from jepa_gym.envs.variations import Variation, sample_variation
+from jepa_gym.envs.variations import Variation
 
 COMMON_OPTIONS = ("variation", "recorded", "start_position", "object_position")
 

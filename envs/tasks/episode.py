@@ -276,6 +276,22 @@ class Episode(Workbench):
         action[6] = closing
         return action
 
+    def scatter_distractors(self) -> None:
+        """Stand the variation's distractors on the table, those without a place at a drawn one.
+
+        Call it again after object or hand were put elsewhere.
+        """
+        things = self.variation.distractors
+        if not things:
+            return
+        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
+        taken = [*self.keep_clear(), *fixed]
+        drawn = iter(sample_clear_places(self.np_random, taken, len(things) - len(fixed)))
+        self.stage.place_distractors(
+            [next(drawn) if thing.position is None else thing.position for thing in things]
+        )
+        mujoco.mj_forward(self.model, self.data)
+
     # ---- internals
 
     def _place_everything(self) -> None:
@@ -289,22 +305,9 @@ class Episode(Workbench):
             self._load_recorded("start")
         else:
             self.sample_task()
-            self._place_distractors()
+            self.scatter_distractors()
         self.held_once = self.object_held()
         self.object_start = self.object_position()
-
-    def _place_distractors(self) -> None:
-        """Stand the variation's distractors on the table, those without a place at a drawn one."""
-        things = self.variation.distractors
-        if not things:
-            return
-        fixed = [np.array(thing.position) for thing in things if thing.position is not None]
-        taken = [*self.keep_clear(), *fixed]
-        drawn = iter(sample_clear_places(self.np_random, taken, len(things) - len(fixed)))
-        self.stage.place_distractors(
-            [next(drawn) if thing.position is None else thing.position for thing in things]
-        )
-        mujoco.mj_forward(self.model, self.data)
 
     def _load_recorded(self, which: str) -> None:
         self.stage.set_physics(self.options["recorded"][which])

@@ -17,8 +17,8 @@ OBJECT_HIGH_M = np.array([0.58, 0.14])
 OBJECT_YAW_RAD = 0.25
 """The gripper opens 8 cm along y and is not turned by the planner, so objects are turned a
 little only."""
-CLUTTER_LOW_M = np.array([0.34, -0.30])
-CLUTTER_HIGH_M = np.array([0.70, 0.30])
+CLUTTER_LOW_M = np.array([0.28, -0.42])
+CLUTTER_HIGH_M = np.array([0.80, 0.42])
 ATTEMPTS = 1000
 """Draws of one place until a reset gives up."""
 CLUTTER_GAP_M = 0.12

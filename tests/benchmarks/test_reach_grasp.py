@@ -18,8 +18,8 @@ from jepa_gym.agents.policy import write_policy
 from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, Cell, Job, make_cell_agent, run_episode
 from jepa_gym.benchmarks.reach_grasp import Arguments, cells, main, make_jobs
 from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.splits import SPLITS, split_objects
 from jepa_gym.envs.tasks.reach import FrankaReachEnv
-from jepa_gym.envs.variations import SPLITS, split_objects
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

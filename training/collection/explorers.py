@@ -97,9 +97,11 @@ def start_episode(
         low = np.maximum(LOW_M, centre - [0.09, 0.09, 0.02])
         high = np.minimum(HIGH_M, centre + [0.09, 0.09, 0.16])
         env.place_arm(_near_start(env, rng, low, high), closedness=_closedness(rng))
+        env.scatter_distractors()
         return kind, _wander(env, rng, turns, low, high, gripper_rate=0.35)
     env.place_object(*sample_object_place(env))
     env.place_arm(sample_hand_position(env), closedness=_closedness(rng))
+    env.scatter_distractors()
     return kind, _wander(env, rng, turns, LOW_M, HIGH_M, gripper_rate=0.25)
 
 

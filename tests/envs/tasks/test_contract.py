@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from jepa_gym.envs.variations import SPLITS, split_objects
+from jepa_gym.envs.splits import SPLITS, split_objects
 
 SMALL = {"image_size": 32}
 
