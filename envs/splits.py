@@ -153,7 +153,7 @@ FACTORS: dict[str, Factor] = {
         "appearance",
         _spans(0.6, 0.78, 0.88, 1.12, 1.22, 1.4),
         _spans(0.8, 0.86, 1.14, 1.2),
-        _spans(0.4, 0.55, 1.5, 1.7),
+        _spans(0.46, 0.56, 1.5, 1.7),
     ),
     "light_hue": Factor("appearance", _spans(0.0, 0.5, 0.65, 1.0), _spans(0.52, 0.63)),
     "light_saturation": Factor(

@@ -14,14 +14,16 @@ from gallery_facts import entries, positions, reasons, subgoals, success, takers
 from gallery_sheets import OBJECT, PARTS, Sheet, task_ids
 from gallery_snippets import SNIPPETS
 
-from jepa_gym.envs import droid, variations
+from jepa_gym.envs import droid, splits, variations
 from jepa_gym.envs.physics import objects, scene
 from jepa_gym.envs.pictures import cameras, rendering
+from jepa_gym.envs.pictures.generated import PREFIX
 from jepa_gym.envs.pictures.textures import TEXTURES
+from jepa_gym.envs.splits import Choices, Textures, Values
 from jepa_gym.envs.tasks import base, options
 from jepa_gym.envs.tasks.arguments import PROTOCOLS
 from jepa_gym.envs.tasks.schedule import GoalSchedule
-from jepa_gym.envs.variations import Choices, Ranges, Variation
+from jepa_gym.envs.variations import Variation
 
 WIDTH = 100
 INTRODUCTION = """
@@ -219,21 +221,28 @@ def _variations(pictures: dict) -> list[str]:
         'variation={...})` how all look. `info["variation"]` of a reset holds all of it and can '
         "be given back.",
         table(["factor", "default", "allowed", "what"], rows),
-        f"`TEXTURES` are {', '.join(TEXTURES)}; the last two belong to the DROID view. "
-        "A distractor is a dict of:",
+        f"Textures are {', '.join(TEXTURES)} (the last two belong to the DROID view), and "
+        f"`{PREFIX}<seed>`: a picture that its seed alone decides, from seeds that training and "
+        "tests do not share. A distractor is a dict of:",
         table(["key", "what"], _rows(things)),
         f"`SHAPES` are {', '.join(variations.SHAPES)}.",
         snippet("variation"),
         "### Factors of the splits",
-        "What splits draw is narrower than what is allowed, and training and held-out values "
-        "do not overlap. An object's colour is drawn by its hue.",
+        "Held-out values lie in gaps between the training values, far ones beyond them; none of "
+        "the three ever meet. An object's colour is drawn by its hue, the light's by hue and "
+        "saturation, the zoom by how large the workspace appears (`camera_magnification`, against "
+        "the default view), so that cameras that stand near keep the hand in the picture. "
+        f"{splits.NAMED_SHARE:.0%} of the textures that are drawn have a name of their own, all "
+        "others are generated.",
     ]
     rows = [
-        [f"`{name}`", entry.group, values(entry.train), values(entry.held_out)]
-        for name, entry in variations.FACTORS.items()
+        [f"`{name}`", entry.group, values(entry.train), values(entry.held_out), values(entry.far)]
+        for name, entry in splits.FACTORS.items()
     ]
-    blocks.append(table(["factor", "group", "training", "held out"], rows))
-    for name in variations.FACTORS:
+    heads = ["factor", "group", "training", "held out (gaps)", "far (rim)"]
+    blocks.append(table(heads, rows))
+    blocks.append(pictures["factors"]["textures"])
+    for name in splits.FACTORS:
         if f"factor_{name}" in pictures["factors"]:
             blocks += [f"`{name}`:", pictures["factors"][f"factor_{name}"]]
     return blocks
@@ -241,17 +250,19 @@ def _variations(pictures: dict) -> list[str]:
 
 def _splits(pictures: dict) -> list[str]:
     rows = []
-    for name, groups in variations.SPLITS.items():
-        held_out = ", ".join(sorted(groups)) or "none"
-        rows.append([f"`{name}`", held_out, ", ".join(variations.split_objects(name))])
+    for name, groups in splits.SPLITS.items():
+        zones = ", ".join(f"{group}: {zone}" for group, zone in sorted(groups.items())) or "none"
+        rows.append([f"`{name}`", zones, ", ".join(splits.split_objects(name))])
     blocks = [
         "## Splits",
         "`gym.make(..., split=...)` draws a look in every reset. A split names the groups of "
-        "factors that take held-out values; all others keep to their training values.",
-        table(["`split=`", "held-out groups", "objects"], rows),
+        "factors that leave the training values; all others keep to them. Held-out values ask for "
+        "new values of a known kind, far ones for extrapolation. Nothing held out is ever part of "
+        "training: `jepa-gym collect --split train` records what training may show.",
+        table(["`split=`", "groups that leave training", "objects"], rows),
         snippet("split"),
     ]
-    for name in variations.SPLITS:
+    for name in splits.SPLITS:
         blocks += [f"`{name}`:", pictures["splits"][f"split_{name}"]]
     return blocks
 
@@ -308,10 +319,16 @@ def _rows(described: dict[str, str]) -> list[list[str]]:
     return [[f"`{name}`", text] for name, text in described.items()]
 
 
-def values(found: Ranges | Choices) -> str:
+def values(found: Values | None) -> str:
     """Return the values of a factor in words."""
+    if found is None:
+        return "as held out"
+    if isinstance(found, Textures):
+        own = ["its own"] if found.plain_share else []
+        first, end = found.seeds
+        return ", ".join([*own, *found.named, f"generated-{first} to {end - 1}"])
     if isinstance(found, Choices):
-        return ", ".join("its own" if value is None else str(value) for value in found.values)
+        return ", ".join(str(value) for value in found.values)
     return " or ".join(_interval(interval) for interval in found.intervals)
 
 

@@ -15,13 +15,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from PIL import Image
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.envs.droid import make_droid
 from jepa_gym.envs.physics.objects import OBJECTS
+from jepa_gym.envs.pictures.generated import PREFIX
 from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, MIN_SIZE_PX
-from jepa_gym.envs.pictures.textures import TEXTURES
-from jepa_gym.envs.splits import FACTORS, SPLITS, Choices, split_objects
+from jepa_gym.envs.pictures.textures import TEXTURES, texture
+from jepa_gym.envs.splits import FACTORS, SPLITS, Choices, Ranges, Textures, split_objects
 from jepa_gym.envs.tasks.base import FrankaEnv
 
 Tiles = Iterator[tuple[str, np.ndarray]]
@@ -31,7 +33,12 @@ SEED = 3
 OBJECT = "cup"
 """The object of pictures that are not about objects."""
 FILM_FRAMES = 7
-SPLIT_EPISODES = 8
+SPLIT_EPISODES = 10
+SPLIT_PX = 128
+"""Height of a split's pictures; that is what models are shown."""
+GENERATED_SHOWN = 10
+"""Generated textures of a zone that are shown."""
+TEXTURE_PX = 96
 RANDOM_SEEDS = (11, 12)
 SEVERAL_CAMERAS = ("left+wrist", "left+right")
 ZOOM = 4
@@ -47,8 +54,8 @@ CLOSE_UPS = {
     "start_yaw_rad": (HELD_ZOOM, 0.22),
 }
 """Factors that are shown in close-ups -> zoom, height (m) of the middle of the picture."""
-SMALL = 0.75
-"""Share of the tile's height for factors with many values and busy pictures."""
+SMALL = 0.625
+"""Share of the tile's height for pictures of factors, of which there are many."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,7 @@ def core(env: gym.Env) -> FrankaEnv:
 
 def task_ids() -> list[str]:
     """Return the ids of the suite, in the order of registration."""
-    entries = gym.registry.values()
-    return [spec.id for spec in entries if str(spec.entry_point).startswith("jepa_gym.envs.")]
+    return [env_id for env_id in gym.registry if env_id.startswith("Franka")]
 
 
 def short(env_id: str) -> str:
@@ -108,6 +114,7 @@ def sheets() -> list[Sheet]:
         Sheet("droid", "droid", "Every task in the DROID view.", _draw_droid),
         Sheet("objects", "objects", f"On the table: {names}.", _draw_objects, 5),
         Sheet("objects_held", "objects", "The same, grasped and lifted.", _draw_held, 5),
+        Sheet("textures", "factors", _textures_alt(), _draw_textures, 10),
     ]
     for factor in FACTORS:
         if factor != "object":  # shown with the objects
@@ -118,28 +125,39 @@ def sheets() -> list[Sheet]:
     for split in SPLITS:
         alt = f"First frames of {SPLIT_EPISODES} episodes drawn from the split {split}."
         draw = functools.partial(_draw_split, split)
-        found.append(Sheet(f"split_{split}", "splits", alt, draw))
+        found.append(Sheet(f"split_{split}", "splits", alt, draw, 5))
     return found
 
 
 def factor_values(factor: str) -> list[tuple[str, Any]]:
-    """Return the (group, value) pairs of a factor that are shown.
+    """Return the (zone, value) pairs of a factor that are shown.
 
-    Numbers show the ends of their intervals, in ascending order; choices show every value, and a
-    texture also those that no split draws.
+    Numbers show the middle of each interval, in ascending order; choices show every value, textures
+    one with a name and a generated one of each zone.
     """
     entry = FACTORS[factor]
+    zones = [("train", entry.train), ("held out", entry.held_out), ("far", entry.far)]
     found: list[tuple[str, Any]] = []
-    for group, values in (("train", entry.train), ("held out", entry.held_out)):
-        if isinstance(values, Choices):
-            found += [(group, value) for value in values.values]
-        else:
-            found += [(group, end) for interval in values.intervals for end in interval]
-    if not isinstance(entry.train, Choices):
-        return sorted(found, key=lambda pair: pair[1])
-    if factor.endswith("_texture"):
-        drawn = [value for _, value in found]
-        found += [("in no split", name) for name in TEXTURES if name not in drawn]
+    for zone, shown in zones:
+        if isinstance(shown, Textures):
+            found += [(zone, shown.named[0]), (zone, f"{PREFIX}{shown.seeds[0]}")]
+        elif isinstance(shown, Choices):
+            found += [(zone, value) for value in shown.values]
+        elif shown is not None:
+            found += [(zone, sum(interval) / 2) for interval in shown.intervals]
+    numbers = isinstance(entry.train, Ranges)
+    return sorted(found, key=lambda pair: pair[1]) if numbers else found
+
+
+def texture_names() -> list[tuple[str, str]]:
+    """Return the (zone, name) pairs of all textures that are shown as they are."""
+    found = [("in no split", name) for name in TEXTURES]
+    entry = FACTORS["table_texture"]
+    for zone, shown in (("train", entry.train), ("held out", entry.held_out), ("far", entry.far)):
+        assert isinstance(shown, Textures)
+        found = [(zone, name) if name in shown.named else (old, name) for old, name in found]
+        seeds = range(shown.seeds[0], shown.seeds[0] + GENERATED_SHOWN)
+        found += [(zone, f"{PREFIX}{seed}") for seed in seeds]
     return found
 
 
@@ -258,12 +276,21 @@ def _draw_held(tile: int) -> Tiles:
             yield label, close_up(env, subgoal.pixels, hand, HELD_ZOOM)
 
 
+def _textures_alt() -> str:
+    return f"Textures: {', '.join(f'{name} ({zone})' for zone, name in texture_names())}."
+
+
+def _draw_textures(tile: int) -> Tiles:
+    side = min(tile, TEXTURE_PX)
+    for zone, name in texture_names():
+        picture = Image.fromarray(texture(name)).resize((side, side), Image.Resampling.BOX)
+        yield f"{name.removeprefix(PREFIX)} ({zone})", np.asarray(picture)
+
+
 def _draw_factor(factor: str, tile: int) -> Tiles:
     zoom, height_m = CLOSE_UPS.get(factor, (1, 0.0))
     obj = "box" if zoom > 1 else OBJECT  # a box has the plainest faces
-    size = zoom * tile
-    if zoom == 1 and factor.endswith("_texture"):
-        size = max(MIN_SIZE_PX, round(SMALL * tile))
+    size = max(MIN_SIZE_PX, round(SMALL * zoom * tile))
     with gym.make("FrankaGrasp-v0", obj=obj, image_size=size) as env:
         for group, value in factor_values(factor):
             options = STUDIO | {"variation": as_variation(factor, value)}
@@ -278,7 +305,8 @@ def _draw_split(split: str, tile: int) -> Tiles:
     objects = split_objects(split)
     for episode in range(SPLIT_EPISODES):
         obj = objects[episode % len(objects)]
-        with gym.make("FrankaPickPlace-v0", obj=obj, image_size=tile, split=split) as env:
+        size = min(tile, SPLIT_PX)
+        with gym.make("FrankaPickPlace-v0", obj=obj, image_size=size, split=split) as env:
             observation, _ = env.reset(seed=SEED + episode)
             yield f"{split}: {obj}", observation["pixels"]
 
@@ -288,14 +316,19 @@ def as_variation(factor: str, value: Any) -> dict[str, Any]:
     thing = {"size_m": (0.02, 0.025, 0.04)}
     if factor == "object_hue":
         return {"object_rgb": colorsys.hsv_to_rgb(value, 0.8, 0.85)}
+    if factor == "light_hue":
+        return {"light_rgb": colorsys.hsv_to_rgb(value, 0.3, 1.0)}
+    if factor == "light_saturation":
+        return {"light_rgb": colorsys.hsv_to_rgb(0.08, value, 1.0)}
+    if factor == "camera_magnification":
+        return {"camera_zoom": value}
+    if factor == "floor_texture":
+        return {"camera_distance": 1.5, factor: value}  # from afar the floor shows
     if factor == "distractor_count":
-        places = ((0.42, -0.18), (0.6, -0.14), (0.44, 0.2))
-        colours = ((0.2, 0.6, 0.3), (0.8, 0.6, 0.2), (0.5, 0.3, 0.6))
-        things = [
-            thing | {"position": place, "rgb": colour}
-            for place, colour in zip(places, colours, strict=True)
-        ]
-        return {"distractors": things[:value]}
+        colours = [colorsys.hsv_to_rgb(hue, 0.7, 0.75) for hue in np.linspace(0.1, 0.9, value)]
+        places = [(x, y) for y in (-0.2, 0.2, -0.34, 0.34) for x in (0.4, 0.62)]
+        pairs = zip(places[:value], colours, strict=True)
+        return {"distractors": [thing | {"position": at, "rgb": rgb} for at, rgb in pairs]}
     if factor == "distractor_shape":
         place = {"position": (0.6, -0.14), "rgb": (0.8, 0.6, 0.2)}
         return {"distractors": [thing | place | {"shape": value}]}
@@ -330,10 +363,8 @@ def _above(env: gym.Env, height_m: float) -> np.ndarray:
 
 def _factor_columns(factor: str) -> int:
     count = len(factor_values(factor))
-    return 6 if count > 8 else 3 if count == 6 else 4
+    return 6 if count > 8 or count == 6 else 4
 
 
 def _written(value: Any) -> str:
-    if value is None:
-        return "its own"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -82,7 +82,7 @@ def _palette(rng: np.random.Generator, count: int) -> np.ndarray:
     spread = rng.choice([0.0, 0.12, 1.0])
     hues = rng.random() + spread * rng.uniform(-0.5, 0.5, count)
     saturations = np.clip(rng.uniform(0, 0.9) + rng.uniform(-0.2, 0.2, count), 0, 1)
-    low = rng.uniform(0.12, 0.7)
+    low = rng.uniform(0.2, 0.7)
     values = rng.uniform(low, min(1.0, low + rng.uniform(0.1, 0.7)), count)
     rows = zip(hues % 1.0, saturations, values, strict=True)
     return 255 * np.array([colorsys.hsv_to_rgb(*row) for row in rows])

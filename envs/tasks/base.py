@@ -67,8 +67,9 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
             tiled from left to right.
         image_size: Pixels of one camera's picture, one number or (height, width).
         depth: Also observe depth.
-        split: None (every episode looks the same), or `"train"`, `"object"`, `"camera"`,
-            `"appearance"`, `"all"`: looks are drawn anew in each reset.
+        split: None (every episode looks the same), or `"train"`, `"camera"`, `"appearance"`,
+            `"object"`, `"all"` (new values between those of training), `"camera-far"`,
+            `"appearance-far"` (values beyond): looks are drawn anew in each reset.
         variation: Factors of `Variation` that hold in every episode.
         goal_source: `"expert"` (sub-goals of a simulated demonstration) or `"random"` (one image of
             a random reachable state that is a success).
