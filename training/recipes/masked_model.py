@@ -6,7 +6,7 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 2.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from jepa_gym.config import PredictorConfig
 from jepa_gym.models import MaskedPredictor, VideoTransformer
 from jepa_gym.normalisation import layer_norm
-from jepa_gym.training.recipes.masks import PUBLISHED, sample_masks
+from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig, sample_masks
 from jepa_gym.world_model import WorldModel
 
 
@@ -29,6 +29,7 @@ class MaskedModel(nn.Module):
         predictor: PredictorConfig,
         frames: int,
         own_mask_tokens: bool = False,
+        masks: Sequence[MaskConfig] = PUBLISHED,
     ) -> None:
         """Create the parts.
 
@@ -37,8 +38,10 @@ class MaskedModel(nn.Module):
             predictor: Sizes of the masked predictor.
             frames: T of a clip.
             own_mask_tokens: Whether each kind of mask has a mask token of its own.
+            masks: The kinds of mask; every clip gets each.
         """
         super().__init__()
+        self.masks = tuple(masks)
         if not isinstance(world_model.encoder, VideoTransformer):
             raise TypeError("masked pre-training needs an encoder of kind `vit`")
         self.encoder = world_model.encoder
@@ -50,7 +53,7 @@ class MaskedModel(nn.Module):
             predictor.embed_dim,
             predictor.depth,
             predictor.num_heads,
-            num_mask_tokens=len(PUBLISHED) if own_mask_tokens else 1,
+            num_mask_tokens=len(masks) if own_mask_tokens else 1,
             mlp_ratio=predictor.mlp_ratio,
             rope=predictor.rope,
         )
@@ -72,7 +75,7 @@ class MaskedModel(nn.Module):
         """
         grid = (tubelets or self.grid[0], *self.grid[1:])
         masks = {}
-        for kind, config in enumerate(PUBLISHED):
+        for kind, config in enumerate(self.masks):
             pair = sample_masks(grid, batch, config, generator)
             masks[f"seen_{kind}"], masks[f"hidden_{kind}"] = pair
         return masks
@@ -93,7 +96,7 @@ class MaskedModel(nn.Module):
         video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
         with torch.no_grad():
             whole = layer_norm(self.target_encoder(video).float())
-        kinds = range(len(PUBLISHED))
+        kinds = range(len(self.masks))
         contexts = self.encoder.encode_parts(video, [masks[f"seen_{kind}"] for kind in kinds])
         pairs = []
         for kind, context in zip(kinds, contexts, strict=True):

@@ -43,6 +43,7 @@ from jepa_gym.training.recipes.finish import model_config, open_dataset, provena
 from jepa_gym.training.recipes.hand_probe import probe_hand
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS
 from jepa_gym.training.recipes.masked_model import MaskedModel
+from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig
 from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
@@ -73,6 +74,11 @@ class PretrainConfig(RunConfig):
     single_frames: int = 0
     """Single frames beside each clip of a batch, repeated into one tubelet each, as world models
     encode frames; clips and single frames then count alike in the loss."""
+    short_mask: MaskConfig = PUBLISHED[0]
+    """The mask of many small blocks. On a grid of few tokens the published ones leave little to
+    see: fewer blocks may teach more."""
+    long_mask: MaskConfig = PUBLISHED[1]
+    """The mask of few large blocks."""
     own_mask_tokens: bool = False
     """Give each kind of mask its own mask token, as V-JEPA 1 has; V-JEPA 2 has one for both."""
     momentum: float = 0.99925
@@ -189,7 +195,10 @@ def train(config: PretrainConfig) -> Progress:
         torch.manual_seed(config.seed)
         settings = model_config(dataset, arrays, config.encoder, PredictorConfig(), config.frames)
         world_model = WorldModel(settings).to(here.device)
-        model = MaskedModel(world_model, config.predictor, config.frames, config.own_mask_tokens)
+        kinds = (config.short_mask, config.long_mask)
+        model = MaskedModel(
+            world_model, config.predictor, config.frames, config.own_mask_tokens, kinds
+        )
         augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         stills = still_rows(config.batch_size, config.stills)
         per_clip = config.single_frames
