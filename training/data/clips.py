@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ Span = tuple[int, int, int]
 """An episode of a split, the clip's first frame and the frame after its last."""
 AHEAD = 2
 """Batches per reader that are prepared before they are asked for."""
+
+
+def memory_bytes() -> int:
+    """Return the size of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,17 @@ class ClipArrays:
         page, as they are touched, takes nine times as long (measured).
         """
         whole = self.frames.base if isinstance(self.frames, np.memmap) else None
+        pages: list[tuple[int, int]] = []
         if isinstance(whole, mmap.mmap):
             for first, stop in self.file_ranges(spans):
                 page = first // mmap.PAGESIZE * mmap.PAGESIZE
-                whole.madvise(mmap.MADV_WILLNEED, page, stop - page)
-        return np.stack([self.clip(*span) for span in spans])
+                pages.append((page, stop - page))
+                whole.madvise(mmap.MADV_WILLNEED, *pages[-1])
+        clips = np.stack([self.clip(*span) for span in spans])
+        if isinstance(whole, mmap.mmap) and len(whole) > memory_bytes():
+            for part in pages:  # else all that was ever read counts as memory of this process
+                whole.madvise(mmap.MADV_DONTNEED, *part)
+        return clips
 
     def file_ranges(self, spans: Sequence[Span]) -> Iterator[tuple[int, int]]:
         """Yield the bytes [first, stop) of the memory-mapped file that hold each clip."""
