@@ -160,6 +160,17 @@ class ClipSampler:
         places = zip(episodes.tolist(), starts.tolist(), strict=True)
         return [(e, s, s + self.frames) for e, s in places][rows]
 
+    def extrinsics(self, number: int, rows: slice = slice(None)) -> torch.Tensor:
+        """Return the poses of the cameras in the clips of a batch, (B, T, cameras, 6) float32.
+
+        Raises:
+            ValueError: If they were not recorded.
+        """
+        poses = self.arrays.extrinsics
+        if poses is None:
+            raise ValueError("the data do not tell the cameras' poses (extrinsics)")
+        return torch.from_numpy(np.stack([poses[e, s:t] for e, s, t in self.spans(number, rows)]))
+
     def _read(self, number: int, rows: slice) -> Batch:
         arrays, spans = self.arrays, self.spans(number, rows)
         return Batch(

@@ -66,6 +66,16 @@ def test_windows_are_drawn_by_their_weights():
     assert sampler.spans(3, slice(5, 9)) == sampler.spans(3)[5:9]
 
 
+def test_poses_of_cameras():
+    poses = np.arange(4)[:, None, None, None] * np.ones((1, 6, 2, 6), np.float32)
+    sampler = ClipSampler(arrays_of(4, extrinsics=poses), 3, 5, seed=1)
+    drawn = sampler.extrinsics(2)
+    assert drawn.shape == (5, 3, 2, 6)
+    assert drawn[:, 0, 0, 0].tolist() == sampler.batch(2).frames[:, 0, 0, 0, 0].tolist()
+    with pytest.raises(ValueError, match="do not tell the cameras' poses"):
+        ClipSampler(arrays_of(4), 3, 5, seed=1).extrinsics(0)
+
+
 def test_readers_change_nothing_whatever_is_asked_for():
     plain = ClipSampler(arrays_of(9), 3, 4, seed=2)
     ahead = ClipSampler(arrays_of(9, readers=2), 3, 4, seed=2)
