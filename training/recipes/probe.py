@@ -37,6 +37,7 @@ from jepa_gym.training.recipes.probe_targets import target_of
 from jepa_gym.training.recipes.probe_videos import Sampling, video_examples
 
 DEFAULT_TARGET = "action"
+VIDEO_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ class ProbeConfig(RunConfig):
     """Output folder of `jepa-gym pretrain`; `default` or another world model; a published V-JEPA 2
     by name, file or folder; `random`, or `random:SOURCE` for an untrained one of its sizes."""
     data: Path
-    """Dataset folder, as written by `jepa-gym collect`; or a folder of videos, with `labels`."""
+    """Dataset folder, as written by `jepa-gym collect` or `jepa-gym make-index`; or a folder of
+    videos, with `labels`."""
     labels: Path | None = None
     """Table of the labels of videos, see `jepa_gym.training.recipes.probe_videos`."""
     target: str | None = None
@@ -88,8 +90,9 @@ class ProbeConfig(RunConfig):
     """Seconds from a clip's last picture to the move that is anticipated."""
     fps: float | None = None
     """Pictures a second of a clip, of videos; None takes 4, and 8 to anticipate, as published."""
-    image_size: int = 256
-    """Height and width of a picture in pixels, of videos."""
+    image_size: int | None = None
+    """Height and width in pixels that a view is resized to; None leaves it as the data has it, and
+    takes 256 of videos."""
     segments: int = 1
     """Clips of each validation and test video, whose probabilities are averaged; published: 2 for
     Something-Something, 8 for Kinetics."""
@@ -217,11 +220,11 @@ def suite_data(config: ProbeConfig) -> ProbeData:
 def video_data(config: ProbeConfig, classes: tuple[str, ...] = ()) -> ProbeData:
     """Find labelled clips of videos; see `video_examples` for arguments and what is raised."""
     assert config.labels is not None
-    anticipated = config.target is not None
+    anticipated, size = config.target is not None, config.image_size or VIDEO_SIZE
     sampling = Sampling(
         frames=config.frames or (32 if anticipated else 16),
         fps=config.fps or (8.0 if anticipated else 4.0),
-        image_size=config.image_size,
+        image_size=size,
         ahead_s=config.ahead_s if anticipated else None,
         segments=config.segments,
         crops=config.crops,
@@ -232,9 +235,7 @@ def video_data(config: ProbeConfig, classes: tuple[str, ...] = ()) -> ProbeData:
         target=config.target or LABEL,
         examples=examples,
         outputs=outputs,
-        frame=FrameSpec(
-            config.image_size, config.image_size, cameras=ANY_VIDEO, step_s=1 / sampling.fps
-        ),
+        frame=FrameSpec(size, size, cameras=ANY_VIDEO, step_s=1 / sampling.fps),
         digest=digest,
         frames=sampling.frames,
         card=lambda progress: {

@@ -168,7 +168,7 @@ def _labelled(
     for place in tqdm(np.sort(places), f"labelling {split} clips", unit="clip"):
         episode, first = chosen[place // starts], int(place % starts)
         if episode not in tracks:
-            tracks = {episode: Track.read(folders[episode])}
+            tracks = {episode: Track.read(folders[episode], arrays.states[episode])}
         track = tracks[episode]
         spans.append((episode, first, first + choice.frames))
         label = target.label(track, first, first + last)
@@ -180,7 +180,7 @@ def _wanted(folder: Path, split: str, choice: Choice) -> bool:
     """Say whether clips of an episode may be in a split."""
     if not choice.behaviours and not choice.held_out_objects:
         return True
-    metadata = read_metadata(folder)
+    metadata = read_metadata(folder) if folder.is_dir() else {}
     if choice.behaviours and metadata.get("kind") not in choice.behaviours:
         return False
     if not choice.held_out_objects:

@@ -94,7 +94,7 @@ class ProbeRun:
 
     def _encode(self, splits: Sequence[str]) -> None:
         config, data, device = self.config, self.data, self.here.device
-        key, folder = f"{data.digest} {self.model_hash}", config.data / "cache"
+        key, folder = f"{data.digest} {data.frame} {self.model_hash}", config.data / "cache"
         for split in splits:
             examples = data.examples[split]
             self.tokens[split] = cached_tokens(

@@ -52,18 +52,23 @@ class Track:
     """For messages."""
 
     @classmethod
-    def read(cls, folder: Path) -> Track:
-        """Read what was recorded in an episode's folder.
+    def read(cls, folder: Path, states: np.ndarray) -> Track:
+        """Read what was recorded beside the states.
+
+        Args:
+            folder: Of an episode of `jepa-gym collect`; where there is none, nothing else is known.
+            states: (T, 7), see `jepa_gym.states`.
 
         Raises:
             CorruptEpisodeError: If it cannot be read.
         """
+        if not folder.is_dir():
+            return cls(states, {}, None, folder)
         metadata = read_metadata(folder)
-        numbers = read_trajectory(folder, metadata)
-        simulated = numbers.get("sim_state")
-        enough = simulated is not None and simulated.shape[1] >= _OBJECT.stop
-        objects = simulated[:, _OBJECT] if simulated is not None and enough else None
-        return cls(numbers["states"], metadata, objects, folder)
+        simulated = read_trajectory(folder, metadata).get("sim_state")
+        known = simulated is not None and len(simulated) == len(states)
+        enough = known and simulated.shape[1] >= _OBJECT.stop
+        return cls(states, metadata, simulated[:, _OBJECT] if enough else None, folder)
 
     def object_positions(self) -> np.ndarray:
         """Return the object's middle (T, 3) in metres.

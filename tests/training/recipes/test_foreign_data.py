@@ -14,7 +14,7 @@ from jepa_gym.training.data.dataset import split_of
 from jepa_gym.training.data.episodes import write_episode
 from jepa_gym.training.data.make_index import IndexConfig, make_index
 from jepa_gym.training.data.videos import write_video
-from jepa_gym.training.recipes import joint, pretrain
+from jepa_gym.training.recipes import joint, pretrain, probe
 from jepa_gym.world_model import WorldModel
 
 from ..conftest import make_episode
@@ -54,6 +54,24 @@ def test_a_joint_run_is_the_same_on_the_fly_and_from_the_cache(droid, tmp_path):
     frame = WorldModel.from_pretrained(tmp_path / "decoded").config.frame
     assert (frame.height, frame.width, frame.cameras) == (24, 24, ("left",))
     assert frame.state_convention == "droid"
+
+
+def test_probes_read_what_is_known_of_the_robots_of_others(droid, tmp_path):
+    config = probe.ProbeConfig(
+        data=droid,
+        output=tmp_path,
+        model="random",
+        target="hand",
+        steps=2,
+        batch_size=4,
+        rates=(1.0,),
+        threads=1,
+        device="cpu",
+    )
+    probe.train(config)
+    assert (tmp_path / "probe.json").is_file()
+    with pytest.raises(ValueError, match="no simulator state"):
+        probe.suite_data(replace(config, target="object"))
 
 
 @pytest.fixture(scope="module")

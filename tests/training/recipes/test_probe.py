@@ -139,7 +139,11 @@ def test_the_object_is_where_the_simulator_has_it():
 
 def test_what_was_not_recorded_is_named(data):
     folder = sorted((data / "episodes").iterdir())[0]
-    blind = replace(Track.read(folder), objects=None)
+    seen = Track.read(folder, np.zeros((12, 7)))
+    assert seen.objects is not None and seen.told("object") == "box"
+    assert Track.read(folder, np.zeros((11, 7))).objects is None  # other frames
+    assert Track.read(data / "nothing", np.zeros((12, 7))).metadata == {}
+    blind = replace(seen, objects=None)
     with pytest.raises(ValueError, match=r"no simulator state.*`hand`"):
         TARGETS["object"].label(blind, 0, 0)
     assert len(list(TARGETS["hand"].label(blind, 0, 0))) == 3
