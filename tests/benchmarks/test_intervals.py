@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from jepa_gym.benchmarks.intervals import paired_difference, wilson
+from jepa_gym.benchmarks.intervals import auc, paired_difference, wilson
 
 
 def test_known_values():
@@ -56,3 +57,22 @@ def test_pairs_must_be_as_many():
         paired_difference([True, False], [True])
     with pytest.raises(ValueError, match="at least 1"):
         paired_difference([], [])
+
+
+def test_area_counts_ties_half_and_has_an_interval_at_the_edge():
+    assert auc([2.0, 3.0], [1.0, 2.0])[0] == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    area, low, high = auc(np.arange(20) + 100.0, np.arange(20))
+    assert area == high == 1.0 and 0.8 < low < 1.0
+    area, low, high = auc(np.arange(20), np.arange(20) + 100.0)
+    assert area == low == 0.0 and 0.0 < high < 0.2
+    with pytest.raises(ValueError, match="both kinds"):
+        auc([], [1.0])
+
+
+def test_area_interval_covers():
+    rng, true = np.random.default_rng(0), 0.7603  # of two normal distributions a deviation apart
+    hits = 0
+    for _ in range(300):
+        _, low, high = auc(rng.normal(1, 1, 40), rng.normal(0, 1, 40))
+        hits += low <= true <= high
+    assert 0.92 <= hits / 300 <= 0.985
