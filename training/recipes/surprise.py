@@ -34,7 +34,8 @@ from jepa_gym.config import FrameSpec, PredictorConfig, WorldModelConfig, checke
 from jepa_gym.files import atomic_write
 from jepa_gym.normalisation import layer_norm
 from jepa_gym.poses import difference
-from jepa_gym.training.recipes.pretrain import PREDICTOR_NAME, MaskedModel, load_encoder
+from jepa_gym.training.recipes.masked_model import MaskedModel
+from jepa_gym.training.recipes.pretrain import PREDICTOR_NAME, load_encoder
 from jepa_gym.world_model import WorldModel
 
 TOP_SHARE = 0.05
@@ -45,6 +46,8 @@ LEAST_CHANGE = 1e-3
 """Added to predicted changes before their logarithm."""
 CONTEXT_TUBELETS = 2
 """Least past of a window: from one tubelet alone no motion can be told."""
+LONG_RANGE = 1
+"""The kind of mask that is nearest to a whole hidden frame, where each has a token of its own."""
 WINDOWS = 8
 """Windows that are encoded at a time."""
 
@@ -160,7 +163,7 @@ class MaskedWatcher:
         ids = torch.arange(whole.shape[1], device=whole.device).expand(len(clips), -1)
         past, hidden = ids[:, :-tokens], ids[:, -tokens:]
         context = model.encoder(video, past)
-        predicted = model.predictor(context, past, hidden).float()
+        predicted = model.predictor(context, past, hidden, mask_index=LONG_RANGE).float()
         known = layer_norm(context.float())
         return predicted, whole[:, -tokens:], known[:, -tokens:], known[:, -2 * tokens : -tokens]
 
@@ -188,7 +191,7 @@ def open_watcher(source: str | Path, device: str = "cpu") -> Watcher:
     sizes = PredictorConfig(**checked_fields(PredictorConfig, sizes, f"configuration in {path}"))
     world_model = WorldModel(config)
     load_encoder(Path(source), world_model)
-    model = MaskedModel(world_model, sizes, config.train_frames)
+    model = MaskedModel(world_model, sizes, config.train_frames, "mask_tokens.1" in tensors)
     fill(model.predictor, tensors, path)
     return MaskedWatcher(model.to(device).eval(), config)
 

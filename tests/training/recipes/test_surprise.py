@@ -18,6 +18,7 @@ from jepa_gym.normalisation import layer_norm
 from jepa_gym.poses import difference
 from jepa_gym.training.data.videos import write_video
 from jepa_gym.training.recipes import pretrain, surprise
+from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.training.recipes.surprise import Errors, UsualErrors, frame_surprise, open_watcher
 from jepa_gym.world_model import WorldModel
 
@@ -42,7 +43,7 @@ def masked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("masked")
     torch.manual_seed(0)
     config = WorldModelConfig(frame=FRAME, encoder=VIT, train_frames=6)
-    model = pretrain.MaskedModel(WorldModel(config), PREDICTOR, 6)
+    model = MaskedModel(WorldModel(config), PREDICTOR, 6)
     told = {"config": json.dumps(config.to_dict())}
     write_safetensors(folder / pretrain.ENCODER_NAME, model.encoder.state_dict(), told)
     told |= {"predictor": json.dumps(asdict(PREDICTOR))}
