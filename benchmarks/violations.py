@@ -31,7 +31,8 @@ import numpy as np
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.envs.tasks.sampling import first_fit, sample_object_place, within
-from jepa_gym.training.collection.explorers import BEHAVIOURS, Policy, start_episode
+from jepa_gym.training.collection.adapter import Policy
+from jepa_gym.training.collection.explorers import DEFAULT_MIX, start_episode
 
 STEPS = 15
 """Moves of a clip, as of a recorded episode; it has one frame more."""
@@ -91,7 +92,7 @@ def ordinary_clip(env: ObjectTaskEnv, seed: int) -> Clip:
         env: As `jepa_gym.training.collection.explorers.exploration_env` makes it.
         seed: Decides the clip.
     """
-    _, policy = start_episode(env, seed, BEHAVIOURS)
+    _, policy = start_episode(env, seed, DEFAULT_MIX)
     return _play(env, policy, STEPS)
 
 
@@ -232,7 +233,7 @@ def _begin(env: ObjectTaskEnv, kind: str, rng: np.random.Generator) -> Policy | 
     """Start a clip and return who acts in it; None if the arm does not reach what was drawn."""
     seed = int(rng.integers(2**31))
     if kind != SWEEP:
-        return start_episode(env, seed, BEHAVIOURS)[1]
+        return start_episode(env, seed, DEFAULT_MIX)[1]
     env.reset(seed=seed)
     env.place_object(*sample_object_place(env))
     try:

@@ -21,10 +21,10 @@ import tyro
 from jepa_gym.commands import run_command
 from jepa_gym.config import FrameSpec
 from jepa_gym.files import atomic_write
-from jepa_gym.training.data.cache import tile
 from jepa_gym.training.data.dataset import split_of
-from jepa_gym.training.data.episodes import Episode
 from jepa_gym.training.data.sources import Source, open_source
+from jepa_gym.training.data.views import Reading
+from jepa_gym.training.data.windows import stride_of
 from jepa_gym.training.recipes.surprise import (
     UsualErrors,
     Watcher,
@@ -35,8 +35,6 @@ from jepa_gym.training.recipes.surprise_plot import Curve, draw_surprise
 
 USUAL_EPISODES = 200
 """Ordinary episodes that usual errors are learned from at most."""
-LATE = 0.3
-"""A frame may be taken so much earlier or later than asked, as a share of the model's step."""
 NORMALISED, PLAIN = "standard deviations beyond the usual error", "mean absolute difference"
 
 
@@ -80,29 +78,22 @@ def read_recorded(source: Source, episode_id: str, frame: FrameSpec) -> Recorded
         frame: What the model expects.
 
     Raises:
-        ValueError: If the recording is slower than the model, or lacks a camera.
+        ValueError: If the recording is slower than the model, as `stride_of` says, or lacks a
+            camera.
     """
     recording = source.recording(episode_id)
     times = recording.times_s - recording.times_s[0]
-    wanted = np.arange(0.0, times[-1] + LATE * frame.step_s, frame.step_s)
-    rows = np.abs(times[:, None] - wanted).argmin(0)
-    late = np.abs(times[rows] - wanted).max()
-    if late > LATE * frame.step_s:
-        raise ValueError(
-            f"{source.path} has no frame within {LATE * frame.step_s:.3f} s of every "
-            f"{frame.step_s} s, the model's step: record it at {1 / frame.step_s:g} frames a "
-            "second or more"
-        )
+    stride = stride_of(times, frame.step_s) if len(times) > 1 else 1
+    rows = np.arange(0, len(times), stride)
     states = None if recording.states is None else recording.states[rows]
-    missing = [name for name in frame.cameras if name not in source.cameras]
     if source.cameras == ("video",):
         pictures = source.frames(episode_id, "video", rows.tolist())
         return Recorded(_fitted(pictures, frame.height, frame.width), states, times[rows])
+    missing = [name for name in frame.cameras if name not in source.cameras]
     if missing:
         raise ValueError(f"{source.path} has no camera {missing}; it has {source.cameras}")
-    views = {name: source.frames(episode_id, name, rows.tolist()) for name in frame.cameras}
-    tiled = tile(Episode(views, np.zeros((len(rows), 7))), frame.cameras, frame.height)
-    return Recorded(tiled, states, times[rows])
+    reading = Reading((frame.cameras,), frame.height, frame.step_s)
+    return Recorded(reading.pictures(source, episode_id, 0, rows), states, times[rows])
 
 
 def _fitted(frames: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -196,7 +196,7 @@ def test_command_says_what_is_wrong(
     write_video(video, clip()[0], 0.6 if case == "slow" else 0.25)
     given, model, expected = {
         "video": (video, world_model, "bare video"),
-        "slow": (video, masked, "4 frames a second or more"),
+        "slow": (video, masked, "no stride gives a step of 0.25 s"),
         "many": (dataset_folder, world_model, "holds 32 episodes"),
     }[case]
     assert run(monkeypatch, given, "--model", model, "--output", tmp_path / "out") == 1
