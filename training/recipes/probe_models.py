@@ -204,6 +204,8 @@ def _pretrained(folder: Path, frame: FrameSpec) -> ClipEncoder:
         fill(encoder, tensors, path)
         return ClipEncoder(encoder, None, trained.frame)
     predicting, told = read_safetensors(second)
+    if "predictor" not in told:
+        raise CheckpointError(f"{second} lacks its sizes; it was not written by `pretrain`")
     values = json.loads(told["predictor"])
     sizes = PredictorConfig(**checked_fields(PredictorConfig, values, f"predictor in {second}"))
     tokens = sum(name.startswith("mask_tokens.") for name in predicting)
