@@ -104,9 +104,9 @@ def _parsed(config: Callable[..., Config], arguments: Sequence[str] | None) -> C
 
 
 def _without_its_box(text: str) -> str:
-    """Return what tyro draws a box around as one line; nothing for nothing."""
-    parts = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
-    told = [part for part in parts if part and part != "Parsing error"]
+    """Return what tyro draws a box around as one line, without its title; nothing for nothing."""
+    lines = [line for line in text.splitlines() if not line.startswith("╭")]
+    told = [part for part in (line.strip("│╰╯─ ") for line in lines) if part]
     return f"error: {' '.join(told)}\n" if told else ""
 
 
