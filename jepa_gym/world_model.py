@@ -51,9 +51,11 @@ class WorldModel(nn.Module):
         self.encoder: nn.Module = encoder
         sizes = config.encoder
         if sizes.merge > 1:
-            self.merging = TokenMerging(config.grid, sizes.embed_dim, sizes.latent_dim, sizes.merge)
+            merging = TokenMerging(config.grid, sizes.embed_dim, sizes.latent_dim, sizes.merge)
+            self.merging = merging.requires_grad_(False)  # fitted, not trained
         if config.readout_weight is not None:
-            self.readout = StateReadout(config.num_tokens, sizes.latent_dim)
+            readout = StateReadout(config.num_tokens, sizes.latent_dim)
+            self.readout = readout.requires_grad_(False)  # trained on finished latents
         self.predictor = ActionConditionedPredictor(
             config.grid,
             config.encoder.latent_dim,

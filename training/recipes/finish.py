@@ -141,6 +141,7 @@ def finish_model(
     judges: Judges,
     progress: Progress,
     readout_weight: float | None = None,
+    latents: ClipArrays | None = None,
 ) -> None:
     """Write the finished model to the run's folder, then its figures; say what it is worth.
 
@@ -152,11 +153,12 @@ def finish_model(
         judges: What it is judged by.
         progress: The finished run.
         readout_weight: Gives the model a readout of this weight, see `fit_readout`.
+        latents: The training split with latents in the place of frames, where they are at hand.
     """
     card = provenance(recipe, config, dataset, progress)
     if readout_weight is not None:
-        splits = dataset.load_arrays("train"), dataset.load_arrays("validation")
-        card["readout"] = fit_readout(model, *splits, readout_weight)
+        train, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
+        card["readout"] = fit_readout(model, latents or train, validation, readout_weight)
     model.save_pretrained(config.output, card)
     if judges.starts is not None:
         write_starts(config.output, judges.starts)

@@ -142,8 +142,6 @@ def train(config: PosttrainConfig) -> Progress:
         settings = model.config
         kind = settings.encoder
         model.encoder.requires_grad_(False)
-        if kind.merge > 1:
-            model.merging.requires_grad_(False)
         if config.merge > 1:
             kept = fit_merging(model, arrays)
             here.say(f"merged tokens keep {kept:.1%} of the variance in {kind.latent_dim} channels")
@@ -152,8 +150,10 @@ def train(config: PosttrainConfig) -> Progress:
         merged = f"-{kind.merge}-{kind.latent_dim}" if kind.merge > 1 else ""
         model.to(here.device).eval()
         if not config.from_pixels:
-            cache = f"latents-{dataset.key}-{weights[:16]}{merged}.npy"
-            with first_process_first():
+            rounded = "-bf16" if config.bf16 else ""
+            cache = f"latents-{dataset.key}-{weights[:16]}{merged}{rounded}.npy"
+            low = torch.autocast(here.device.type, torch.bfloat16, enabled=config.bf16)
+            with first_process_first(), low:
                 latents = cache_latents(model, arrays, dataset.folder / "cache" / cache)
             arrays = replace(arrays, frames=latents)
         sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
@@ -193,7 +193,7 @@ def train(config: PosttrainConfig) -> Progress:
         if here.first:
             recipe = f"fine-tuning of {config.init}" if config.init else "masked + post-training"
             weight = config.readout_weight
-            finish_model(model, recipe, config, dataset, judges, progress, weight)
+            finish_model(model, recipe, config, dataset, judges, progress, weight, arrays)
         return progress
 
 

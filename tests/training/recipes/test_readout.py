@@ -1,12 +1,13 @@
 """A readout tells states from latents, costs take it, and it is saved with the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from jepa_gym.agents.cost import CostSettings, PlanCost
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
-from jepa_gym.models.readout import StateReadout
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.recipes.readout import fit_readout
 from jepa_gym.world_model import WorldModel
@@ -38,17 +39,9 @@ def arrays(seed: int, episodes: int = 12, length: int = 6) -> ClipArrays:
     return ClipArrays(frames, np.arange(episodes), names, states, states[:, 1:])
 
 
-def test_ridge_regression_finds_a_linear_map():
-    torch.manual_seed(0)
-    latents, truth = torch.randn(400, 3, 5), torch.randn(15, 4)
-    readout = StateReadout(3, 5)
-    readout.fit(latents, latents.flatten(1) @ truth + 2, ridge=1e-6)
-    torch.testing.assert_close(readout(latents), latents.flatten(1) @ truth + 2, atol=1e-3, rtol=0)
-
-
 def test_a_fitted_readout_tells_states_apart_and_is_saved(tmp_path):
     world_model = model()
-    figures = fit_readout(world_model, arrays(0, 60), arrays(1), weight=0.5, frames=300)
+    figures = fit_readout(world_model, arrays(0, 60), arrays(1), weight=0.5, steps=300)
     assert figures["readout hand, cm"] < 10  # of states all over a metre: a guess has 48
     assert figures["readout closedness"] < 0.1
     shown = arrays(2)
@@ -63,7 +56,7 @@ def test_a_fitted_readout_tells_states_apart_and_is_saved(tmp_path):
 
 def test_the_cost_of_a_plan_takes_the_weighted_difference():
     world_model = model()
-    fit_readout(world_model, arrays(0), arrays(1), weight=0.5, frames=60)
+    fit_readout(world_model, arrays(0), arrays(1), weight=0.5, steps=2)
     shown = arrays(2)
     latents = world_model.encode(shown.frames[:2, :2])
     states = torch.from_numpy(shown.states[:2, :1])
@@ -77,6 +70,14 @@ def test_the_cost_of_a_plan_takes_the_weighted_difference():
     last = world_model.rollout(latents[:, :1], states, actions)[:, :, -1]
     added = 0.5 * world_model.state_difference(last, latents[:, 1])
     torch.testing.assert_close(cost(readout_weight=0.5), cost() + added)
+
+
+def test_latents_in_place_of_frames_give_the_same_readout():
+    of_frames, of_latents = model(), model()
+    train, validation = arrays(0), arrays(1)
+    latents = [replace(x, frames=of_latents.encode(x.frames).numpy()) for x in (train, validation)]
+    figures = fit_readout(of_frames, train, validation, weight=0.5, steps=20)
+    assert figures == pytest.approx(fit_readout(of_latents, *latents, weight=0.5, steps=20))
 
 
 def test_without_a_readout_there_is_no_difference():
