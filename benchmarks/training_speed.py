@@ -59,19 +59,19 @@ class TrainingSpeedConfig(Measurement):
     """Of the products; bfloat16 by autocast."""
     size: int = 128
     """Height and width of the frames, a multiple of 16."""
-    width: int = 384
-    """Width of encoder and action-conditioned predictor, a multiple of 64; their heads have 64. The
-    masked predictor has half of it."""
+    width: int = 512
+    """Width of the encoder that is pre-trained (ViT-L published) and of the action-conditioned
+    predictor, a multiple of 64; the sizes of the others follow in the published proportions."""
     depth: int = 6
-    """Blocks of each."""
-    batch_size: int = 8
+    """Blocks of these two (24 published)."""
+    batch_size: int = 4
     """Clips of a step: of 16 frames for pre-training, of 8 for post-training."""
     threads: int = 1
     """Threads of all."""
     seed: int = 0
     """Of weights and batches."""
 
-    QUICK = {"rounds": 1, "width": 192, "depth": 2, "batch_size": 2}
+    QUICK = {"rounds": 1, "width": 128, "depth": 2, "batch_size": 2}
     LEAST = {"depth": 1, "batch_size": 1, "threads": 1}
 
     def __post_init__(self) -> None:
@@ -104,15 +104,23 @@ class Case:
     """Whether the module has a moving average of its encoder."""
 
 
-def world_model(config: TrainingSpeedConfig, frames: int) -> WorldModel:
-    """Return a random world model whose encoder is the published one, scaled down."""
-    sizes = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.width // 64}
+def sizes(width: float, depth: float, head_dim: int) -> dict[str, int]:
+    """Return the sizes of transformer blocks, with heads of about this width."""
+    embed_dim = round(width)
+    heads = range(1, max(1, embed_dim // head_dim) + 1)
+    fitting = max(n for n in heads if not embed_dim % (2 * n))
+    return {"embed_dim": embed_dim, "depth": max(1, round(depth)), "num_heads": fitting}
+
+
+def world_model(
+    config: TrainingSpeedConfig, encoder: dict[str, int], predictor: PredictorConfig, frames: int
+) -> WorldModel:
+    """Return a random world model with a video transformer of these sizes."""
     frame = FrameSpec(height=config.size, width=config.size, cameras=("left",))
-    encoder = EncoderConfig(
-        kind="vit", latent_dim=config.width, patch_size=PATCH, rope="v2", **sizes
+    of_encoder = EncoderConfig(
+        kind="vit", latent_dim=encoder["embed_dim"], patch_size=PATCH, rope="v2", **encoder
     )
-    predictor = PredictorConfig(rope="v2", **sizes)
-    return WorldModel(WorldModelConfig(frame, encoder, predictor, train_frames=frames))
+    return WorldModel(WorldModelConfig(frame, of_encoder, predictor, train_frames=frames))
 
 
 def episodes(config: TrainingSpeedConfig, folder: Path) -> ClipArrays:
@@ -129,12 +137,10 @@ def episodes(config: TrainingSpeedConfig, folder: Path) -> ClipArrays:
 
 def pretraining(config: TrainingSpeedConfig, arrays: ClipArrays) -> Case:
     """Return masked pre-training; both have the same masks."""
-    frames, width = 16, config.width // 2
-    model = MaskedModel(
-        world_model(config, frames),
-        PredictorConfig(width, config.depth, width // 32, rope="v2"),
-        frames,
-    )
+    frames, width, depth = 16, config.width, config.depth
+    predictor = PredictorConfig(rope="v2", **sizes(width * 384 / 1024, depth / 2, 32))
+    encoder = world_model(config, sizes(width, depth, 64), PredictorConfig(), frames)
+    model = MaskedModel(encoder, predictor, frames)
     sampler = ClipSampler(arrays, frames, config.batch_size, config.seed)
 
     def draw(step: int, rows: slice) -> Batch:
@@ -151,15 +157,17 @@ def pretraining(config: TrainingSpeedConfig, arrays: ClipArrays) -> Case:
 
 def posttraining(config: TrainingSpeedConfig, arrays: ClipArrays, encoding: bool) -> Case:
     """Return post-training; the plain one encodes, or else reads latents, too."""
-    frames = 8
-    model = world_model(config, frames)
+    frames, width, depth = 8, config.width, config.depth
+    predictor = PredictorConfig(rope="v2", **sizes(width, depth, 64))
+    giant = sizes(width * 1408 / 1024, depth * 40 / 24, 64)
+    model = world_model(config, giant, predictor, frames)
     model.encoder.requires_grad_(False)
     model.predictor.extrinsics_encoder.requires_grad_(False)
     latents = np.lib.format.open_memmap(
         Path(str(arrays.frames.filename)).with_name("latents.npy"),  # type: ignore[attr-defined]
         "w+",
         np.float16,
-        (*arrays.frames.shape[:2], model.config.num_tokens, config.width),
+        (*arrays.frames.shape[:2], model.config.num_tokens, giant["embed_dim"]),
     )
     for row, episode in enumerate(arrays.frames):
         latents[row] = model.encode(episode[None])[0].numpy()
