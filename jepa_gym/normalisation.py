@@ -54,8 +54,10 @@ class Normaliser(Statistics):
         )
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Standardise frames (..., 3), uint8 or float in [0, 255], colours last; float32."""
-        return torch.addcmul(self.pixel_shift, frames.to(torch.float32), self.pixel_scale)
+        """Standardise frames (..., X, 3), uint8 or float in [0, 255], colours last; float32."""
+        rows, columns = frames.flatten(-2), frames.shape[-2]  # loops over three numbers are slow
+        shift, scale = self.pixel_shift.repeat(columns), self.pixel_scale.repeat(columns)
+        return torch.addcmul(shift, rows.to(torch.float32), scale).unflatten(-1, (columns, 3))
 
     def states(self, states: Tensor) -> Tensor:
         """Standardise states (..., 7); differences of angles from their mean are wrapped."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -36,6 +37,11 @@ class PatchEmbed(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """Map (B, 3, T, Y, X) to (B, embed_dim, t, rows, columns)."""
         return self.proj(video)
+
+    def patches(self, patches: Tensor) -> Tensor:
+        """Project tubelets that are cut already; see `VideoTransformer.cut`."""
+        kernel = rearrange(self.proj.weight, "d c t y x -> d (t y x c)")
+        return F.linear(patches, kernel, self.proj.bias)
 
 
 class VideoTransformer(nn.Module):
@@ -116,50 +122,67 @@ class VideoTransformer(nn.Module):
         wanted = [last] if out_layers is None else list(out_layers)
         if not wanted or wanted != sorted(set(wanted)) or wanted[0] < 0 or wanted[-1] > last:
             raise ValueError(f"`out_layers` must ascend within 0 .. {last}, got {wanted}")
-        x, rope = self._embed_at_places(video)
+        x = self._embed(video)
+        grid = (x.shape[2], x.shape[3], x.shape[4])
+        x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
+        x = x.contiguous()  # a view slows every block
         if token_ids is not None:
-            x, rope = (
-                torch.take_along_dim(x, token_ids[..., None], dim=1),
-                rope and part(rope, token_ids),
-            )
+            x = torch.take_along_dim(x, token_ids[..., None], dim=1)
+        outputs = self._outputs(x, grid, token_ids, wanted)
+        return outputs[0] if out_layers is None else outputs
+
+    def cut(self, frames: Tensor) -> Tensor:
+        """Cut a video into the tubelets of its tokens.
+
+        Args:
+            frames: (B, T, Y, X, 3) of any kind of number.
+
+        Returns:
+            (B, t * rows * columns, tubelet_size * patch_size**2 * 3), colours last.
+        """
+        self._check(frames.movedim(-1, 1), self.tubelet_size)
+        return rearrange(
+            frames,
+            "b (t u) (rows y) (columns x) c -> b (t rows columns) (u y x c)",
+            u=self.tubelet_size,
+            y=self.patch_size,
+            x=self.patch_size,
+        )
+
+    def encode_patches(
+        self, patches: Tensor, grid: tuple[int, int, int], token_ids: Tensor | None = None
+    ) -> Tensor:
+        """Encode some tokens of a video without embedding the others.
+
+        Args:
+            patches: (B, K, ...) of `cut`, of these tokens alone, ImageNet-normalised.
+            grid: Tokens of the whole video along time, rows and columns.
+            token_ids: (B, K) their indices in the grid; None for all of it.
+
+        Returns:
+            (B, K, D), as `forward` of the whole video.
+        """
+        x = self.patch_embed.patches(patches)
+        return self._outputs(x, grid, token_ids, [len(self.blocks) - 1])[0]
+
+    def _outputs(
+        self, x: Tensor, grid: tuple[int, int, int], token_ids: Tensor | None, wanted: list[int]
+    ) -> list[Tensor]:
+        """Give tokens (B, K, D) their positions and return what these blocks make of them."""
+        frames, rows, columns = grid
+        rope = None
+        if self.rope == "sincos":
+            table = sincos_table(grid, x.shape[-1], x.device, self.trained_grid).to(x.dtype)
+            x = x + (table if token_ids is None else table[token_ids])
+        else:
+            rope = self._rotation(frames, (rows, columns), x.device)
+            rope = rope if token_ids is None else part(rope, token_ids)
         outputs = []
         for number, block in zip(range(wanted[-1] + 1), self.blocks, strict=False):
             x = block(x, rope)
             if number in wanted:
                 outputs.append(self._output_norm(number, x))
-        return outputs[0] if out_layers is None else outputs
-
-    def encode_parts(self, video: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Encode several parts of a video, each alone; its tokens are embedded once.
-
-        Args:
-            video: As for `forward`.
-            parts: (B, K) each, as `token_ids` of `forward`; K may differ.
-
-        Returns:
-            (B, K, D) for every part, after the final norm.
-        """
-        x, rope = self._embed_at_places(video)
-        outputs = []
-        for token_ids in parts:
-            seen = torch.take_along_dim(x, token_ids[..., None], dim=1)
-            places = rope and part(rope, token_ids)
-            for block in self.blocks:
-                seen = block(seen, places)
-            outputs.append(self._output_norm(len(self.blocks) - 1, seen))
         return outputs
-
-    def _embed_at_places(self, video: Tensor) -> tuple[Tensor, Rotation | None]:
-        """Return the tokens (B, N, D) of a video before the blocks, and their rotation, if any."""
-        x = self._embed(video)
-        frames, rows, columns = x.shape[2:]
-        x = rearrange(x, "b d t rows columns -> b (t rows columns) d")
-        x = x.contiguous()  # a view slows every block
-        if self.rope != "sincos":
-            return x, self._rotation(frames, (rows, columns), x.device)
-        grid = (frames, rows, columns)
-        table = sincos_table(grid, x.shape[-1], x.device, self.trained_grid)
-        return x + table.to(x.dtype), None
 
     def _embed(self, video: Tensor) -> Tensor:
         """Map (B, 3, T, Y, X) to (B, D, t, rows, columns)."""

@@ -154,16 +154,18 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     Args:
         x: (B, tokens, 2, heads, head_dim) queries and keys.
         by: Result of `rotation`.
+
+    Returns:
+        As x; on the CPU float32 where gradients are kept, for its attention is in float32 then.
     """
     first, sines = by
     full = x.float()
     pairs = torch.view_as_complex(full.unflatten(-1, (-1, 2)))
     in_place = not torch.is_grad_enabled()  # new memory costs as much as the arithmetic
+    dtype = torch.float32 if x.is_cpu and not in_place else x.dtype
     if sines is None:
         rotated = pairs.mul_(first) if in_place else pairs * first
-        return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+        return torch.view_as_real(rotated).flatten(-2).to(dtype)
     turned = torch.view_as_real(pairs * 1j).flatten(-2)  # (x0, x1, ..) -> (-x1, x0, ..)
     scaled = full.mul_(first) if in_place else full * first
-    return (scaled.addcmul_(turned, sines) if in_place else scaled.addcmul(turned, sines)).to(
-        x.dtype
-    )
+    return (scaled.addcmul_(turned, sines) if in_place else scaled.addcmul(turned, sines)).to(dtype)

@@ -16,6 +16,8 @@ from jepa_gym.models.rope import Rotation, rotate
 
 NORM_EPS = 1e-6
 INIT_STD = 0.02
+_AMX = torch.cpu._is_amx_tile_supported()
+"""Whether the processor multiplies tiles of bfloat16."""
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -30,14 +32,15 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
     Returns:
         (B, tokens, heads * head_dim).
     """
-    if queries.is_cpu:  # the CPU's bfloat16 attention is slower than its float32 one
+    if queries.is_cpu and (torch.is_grad_enabled() or not _AMX):
+        # the CPU's attention is slower in bfloat16 than in float32, or its gradients are
         with torch.autocast("cpu", enabled=False):
             x = F.scaled_dot_product_attention(
                 queries.float(), keys.float(), values.float(), attn_mask=mask
             )
     else:
         x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return x.transpose(1, 2).flatten(2).to(queries.dtype)
+    return x.transpose(1, 2).flatten(2).to(values.dtype)
 
 
 class Attention(nn.Module):

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from jepa_gym.config import PredictorConfig
@@ -93,17 +92,24 @@ class MaskedModel(nn.Module):
             The average's layer-normed features of the whole clips (B, tokens, D), and for every
             kind of mask predictions and targets, both (B, M, D) float32.
         """
-        video = rearrange(self.normaliser.pixels(frames), "b t y x c -> b c t y x")
+        patches = self.encoder.cut(frames)
+        grid = (frames.shape[1] // self.encoder.tubelet_size, *self.grid[1:])
+        clip = torch.arange(len(patches), device=patches.device)[:, None]
         with torch.no_grad():
-            whole = layer_norm(self.target_encoder(video).float())
-        kinds = range(len(self.masks))
-        contexts = self.encoder.encode_parts(video, [masks[f"seen_{kind}"] for kind in kinds])
+            pixels = self._pixels(patches)
+            whole = layer_norm(self.target_encoder.encode_patches(pixels, grid).float())
         pairs = []
-        for kind, context in zip(kinds, contexts, strict=True):
+        for kind in range(len(self.masks)):
             seen, hidden = masks[f"seen_{kind}"], masks[f"hidden_{kind}"]
+            pixels = self._pixels(patches[clip, seen])
+            context = self.encoder.encode_patches(pixels, grid, seen)
             predicted = self.predictor(context, seen, hidden, mask_index=kind)
             pairs.append((predicted.float(), torch.take_along_dim(whole, hidden[..., None], dim=1)))
         return whole, pairs
+
+    def _pixels(self, patches: Tensor) -> Tensor:
+        """Standardise patches (B, K, ...), colours last."""
+        return self.normaliser.pixels(patches.unflatten(-1, (-1, 3))).flatten(-2)
 
     def loss(self, frames: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """Return the masked prediction loss, the mean over the kinds of mask."""
@@ -113,7 +119,5 @@ class MaskedModel(nn.Module):
     @torch.no_grad()
     def update_target_encoder(self, momentum: float) -> None:
         """Move the average a step towards the encoder."""
-        for slow, fast in zip(
-            self.target_encoder.parameters(), self.encoder.parameters(), strict=True
-        ):
-            slow.lerp_(fast, 1 - momentum)
+        slow, fast = (list(x.parameters()) for x in (self.target_encoder, self.encoder))
+        torch._foreach_lerp_(slow, fast, 1 - momentum)
