@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
+from jepa_gym.training.engine.sharding import shared_like
 
 FOLDER_NAME = "checkpoints"
 LOCK_NAME = ".lock"
@@ -160,5 +161,8 @@ def load_optimizer(
         parameter = parameters[name]
         # In memory of its own and laid out as the parameter: a view of the file, aligned otherwise,
         # may round otherwise.
-        own = value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+        if value.ndim:
+            own = torch.empty_like(parameter).copy_(shared_like(value, parameter))
+        else:
+            own = value.clone()
         optimizer.state[parameter][key] = own.to(parameter.device)

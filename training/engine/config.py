@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -26,6 +26,7 @@ UNSAVED = ("config", "dry_run")
 FREE_SETTINGS = (
     *("output", "steps", "minutes", "save_every", "eval_every", "log_every", "keep"),
     *("device", "threads", "tf32", "compile", "checkpoint_activations", "decode", "readers"),
+    *("parallel",),
 )
 """What may differ when a run is resumed: how long it is, and how it is computed."""
 Preset = Mapping[str, Any]
@@ -87,6 +88,9 @@ class RunConfig:
     """Let a GPU multiply float32 matrices in TF32."""
     compile: bool = False
     """Compile the loss with torch.compile."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes: each has all parameters (ddp), or a share of them, of the gradients
+    and of the moments (fsdp), for models that do not fit otherwise."""
     checkpoint_activations: bool = False
     """Recompute transformer blocks in the backward pass instead of keeping their activations."""
     skip_corrupt: bool = False

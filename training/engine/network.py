@@ -41,7 +41,7 @@ def build_network(config: RunConfig, task: Task, processes: int) -> nn.Module:
     network: nn.Module = _Loss(task)
     if config.compile:
         network.compile()
-    if processes > 1:
+    if processes > 1 and config.parallel == "ddp":
         network = DistributedDataParallel(network)
     return network
 

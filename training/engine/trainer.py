@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from jepa_gym.training.engine.checkpoint import (
@@ -44,6 +45,7 @@ from jepa_gym.training.engine.plan import (
 from jepa_gym.training.engine.prefetch import Batches
 from jepa_gym.training.engine.run_log import RunLog, Status
 from jepa_gym.training.engine.schedules import half_cosine
+from jepa_gym.training.engine.sharding import gathered, load_whole, shard, whole
 from jepa_gym.training.engine.task import Batch, Progress, Task
 
 SAVE_EVERY_S = 120.0
@@ -73,11 +75,14 @@ class Trainer:
         self.module = task.module.to(self.here.device)
         if self.here.count > 1:
             globalise(self.module)
-        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(config, task)
         if self.here.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         self.network = build_network(config, task, self.here.count)
+        self._unshard: Callable[[], None] | None = None
+        if self.here.count > 1 and config.parallel == "fsdp":
+            self._unshard = shard(self.network, self.here.device, self.here.count)
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(config, task)
         self.progress = Progress()
         self.sums = torch.zeros(0)  # losses since the last line of the log
         self.names: list[str] = []
@@ -110,6 +115,8 @@ class Trainer:
                 )
             else:
                 self._train(self.plan)
+        if self._unshard:
+            self._unshard()
         self.module.load_state_dict(self.best)
         self.module.eval()
         return self.progress
@@ -150,7 +157,7 @@ class Trainer:
                     self._evaluate()
                 now = time.monotonic()
                 self.progress.elapsed_s = elapsed + now - began
-                by_clock = not config.save_every and now - saved > SAVE_EVERY_S
+                by_clock = not config.save_every and agreed(now - saved > SAVE_EVERY_S)
                 if last or stopping or by_clock or step % (config.save_every or step + 1) == 0:
                     self._save(plan)
                     saved = now
@@ -179,6 +186,7 @@ class Trainer:
                 part = value.detach().float() / len(self.share)
                 values[name] = values[name] + part if number else part
         norm = nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip or math.inf)
+        norm = whole({"norm": norm})["norm"]
         self.optimizer.step()
         if self.task.after_step:
             self.task.after_step(config.schedule.course(step, steps))
@@ -189,6 +197,8 @@ class Trainer:
         """Add the gradients of a part of a batch; return its losses."""
         network = self.network
         parallel = isinstance(network, DistributedDataParallel)
+        if isinstance(network, FSDPModule):
+            network.set_requires_gradient_sync(last)
         with network.no_sync() if parallel and not last else nullcontext():
             device = self.here.device.type
             with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
@@ -246,15 +256,16 @@ class Trainer:
         if figures[task.score] <= self.progress.best_score:
             self.progress.best_score = figures[task.score]
             self.progress.best_figures, self.progress.best_step = figures, step
-            state = self.module.state_dict()
-            self.best = {name: x.detach().cpu().clone() for name, x in state.items()}
+            state = whole(self.module.state_dict())
+            self.best = {name: x.cpu().clone() for name, x in state.items()}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the figures of the present state, collapse monitors included."""
         self.module.eval()
-        figures = dict(self.task.evaluate())
-        return figures | (collapse_figures(self.task.watch()) if self.task.watch else {})
+        with gathered(self.network):
+            figures = dict(self.task.evaluate())
+            return figures | (collapse_figures(self.task.watch()) if self.task.watch else {})
 
     def _begin(self, plan: Plan) -> Status:
         """Open the log, and write what a run begins with."""
@@ -266,19 +277,21 @@ class Trainer:
             self.log = RunLog(config.output, self.log_length, step)
             write_settings(config)
             write_plan(config.output, plan)
-            self._save(plan)
+        self._save(plan)
         return Status(step, plan.steps, self.here.first, self.log)
 
     def _save(self, plan: Plan) -> None:
         """Write a checkpoint, in the first process."""
         if self.counted:
             self._means()  # nothing that is not finite is saved
-        if not self.log:
+        if not self.log and not self._unshard:
             return
         tensors = {f"module.{name}": x for name, x in self.module.state_dict().items()}
-        tensors |= {f"best.{name}": x for name, x in self.best.items()}
         moments = optimizer_tensors(self.optimizer, self.module)
-        tensors |= {f"optimizer.{name}": x for name, x in moments.items()}
+        tensors = whole(tensors | {f"optimizer.{name}": x for name, x in moments.items()})
+        if not self.log:
+            return
+        tensors |= {f"best.{name}": x for name, x in self.best.items()}
         tensors["sums"] = self.sums
         facts = {
             "progress": asdict(self.progress),
@@ -297,7 +310,7 @@ class Trainer:
         Args:
             tensors: As `Checkpoints.load` returns them.
         """
-        self.module.load_state_dict(part_of(tensors, "module"))
+        load_whole(self.module, part_of(tensors, "module"))
         load_optimizer(self.optimizer, self.module, part_of(tensors, "optimizer"))
 
     def _resume(self) -> None:

@@ -157,24 +157,61 @@ def test_killed_runs_end_like_an_uninterrupted_one(name, recipes, tmp_path, monk
     assert logs[0] == logs[1]
 
 
+def losses_of(run: RunConfig) -> list[float]:
+    return [line["loss"] for line in read_log(run.output) if "loss" in line]
+
+
+def in_two(monkeypatch, run: Callable[[], object]) -> list[int]:
+    """Run a function in two processes, as torchrun starts them; return their statuses."""
+    with monkeypatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+        for key, value in settings.items():
+            patch.setenv(key, str(value))
+        server.close()
+        children = []
+        for rank in range(2):
+            patch.setenv("RANK", str(rank))
+            children.append(forked(run))
+        return [ended(child) for child in children]
+
+
 @pytest.mark.parametrize("name", (*RECIPES, *VARIANTS))
 def test_two_processes_have_the_losses_of_one(name, recipes, tmp_path, monkeypatch):
     train, config = recipes[name]
     config = replace(config, bf16=False, steps=50, eval_every=50, save_every=50)
     one, two = (replace(config, output=tmp_path / kind) for kind in ("one", "two"))
     train(one)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    for key, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(key, str(value))
-    children = []
-    for rank in range(2):
-        monkeypatch.setenv("RANK", str(rank))
-        children.append(forked(lambda: train(two)))
-    assert [ended(child) for child in children] == [0, 0]
-    losses = [
-        [line["loss"] for line in read_log(run.output) if "loss" in line] for run in (one, two)
-    ]
+    assert in_two(monkeypatch, lambda: train(two)) == [0, 0]
+    losses = [losses_of(run) for run in (one, two)]
     assert len(losses[0]) == len(losses[1]) == 50
     worst = max(abs(ours - theirs) for ours, theirs in zip(*losses, strict=True))
     assert worst < 1e-5, worst
+
+
+@pytest.mark.parametrize("name", ["joint", "pretrain", "posttrain"])
+def test_shared_parameters_learn_alike_and_go_on_anywhere(name, recipes, tmp_path, monkeypatch):
+    """FSDP2 in two processes: the losses of one, and checkpoints that both continue."""
+    train, config = recipes[name]
+    config = replace(config, bf16=False, steps=20, eval_every=10, save_every=5)
+    one, shared, left, joined = (
+        replace(config, output=tmp_path / kind) for kind in ("one", "shared", "left", "joined")
+    )
+    train(one)
+    assert in_two(monkeypatch, lambda: train(replace(shared, parallel="fsdp"))) == [0, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "take_step", killed_at(12))
+        killed = [-signal.SIGKILL] * 2
+        assert in_two(monkeypatch, lambda: train(replace(left, parallel="fsdp"))) == killed
+        assert ended(forked(lambda: train(joined))) == -signal.SIGKILL
+    train(left)
+    assert in_two(monkeypatch, lambda: train(replace(joined, parallel="fsdp"))) == [0, 0]
+    expected = losses_of(one)
+    assert len(expected) == 20
+    for run in (shared, left, joined):
+        assert losses_of(run) == pytest.approx(expected, abs=1e-5)
+        for ours, theirs in zip(*map(final_files, (one.output, run.output)), strict=True):
+            weights, others = load_file(ours), load_file(theirs)
+            assert weights.keys() == others.keys()
+            for key, x in weights.items():
+                assert x.shape == others[key].shape, key
