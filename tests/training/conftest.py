@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 import traceback
 import warnings
@@ -94,3 +95,18 @@ def ended(child: int, patience_s: float = 100.0) -> int:
             os.kill(child, signal.SIGABRT)  # it hangs
         time.sleep(0.01)
     return os.waitstatus_to_exitcode(status[1])
+
+
+def in_two(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> list[int]:
+    """Run a function in two processes, as torchrun starts them; return their exit statuses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    with monkeypatch.context() as patch:
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        children = []
+        for rank in range(2):
+            patch.setenv("RANK", str(rank))
+            children.append(forked(run))
+    return [ended(child) for child in children]

@@ -26,7 +26,7 @@ UNSAVED = ("config", "dry_run")
 FREE_SETTINGS = (
     *("output", "steps", "minutes", "save_every", "eval_every", "log_every", "keep"),
     *("device", "threads", "tf32", "compile", "checkpoint_activations", "decode", "readers"),
-    *("parallel",),
+    *("parallel", "channels_last", "wandb", "decoder"),
 )
 """What may differ when a run is resumed: how long it is, and how it is computed."""
 Preset = Mapping[str, Any]
@@ -93,6 +93,10 @@ class RunConfig:
     and of the moments (fsdp), for models that do not fit otherwise."""
     checkpoint_activations: bool = False
     """Recompute transformer blocks in the backward pass instead of keeping their activations."""
+    channels_last: bool = False
+    """Keep the weights of convolutions channels last, which some GPUs are faster with."""
+    wandb: str | None = None
+    """Project of Weights & Biases that shows the run beside TensorBoard (extra `wandb`)."""
     skip_corrupt: bool = False
     """Leave corrupt episodes out, with a warning, instead of stopping."""
     image_size: int | None = None

@@ -46,6 +46,14 @@ def build_network(config: RunConfig, task: Task, processes: int) -> nn.Module:
     return network
 
 
+def channels_last(module: nn.Module) -> None:
+    """Lay the weights of 2-D and 3-D convolutions out with channels last; values stay."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in module.parameters():
+        if parameter.ndim in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+
+
 def build_optimizer(config: RunConfig, task: Task) -> torch.optim.AdamW:
     """Return AdamW over what requires a gradient; only matrices decay.
 

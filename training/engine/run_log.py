@@ -6,17 +6,23 @@ uninterrupted one to the bit; times and throughput are in TensorBoard.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
+import numpy as np
 from google.protobuf.json_format import ParseDict
 from tensorboard.compat.proto import event_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
+
+from jepa_gym.training.engine.wandb_run import WandbRun
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_NAME = "tensorboard"
@@ -27,13 +33,16 @@ _EVENT = vars(event_pb2)["Event"]  # made when the module is imported, which typ
 class RunLog:
     """The log of a run; with TensorBoard beside it."""
 
-    def __init__(self, folder: Path, length: int = 0, step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, length: int = 0, step: int = 0, web: WandbRun | None = None
+    ) -> None:
         """Open the log, cut back to what it held at a checkpoint.
 
         Args:
             folder: The run's folder.
             length: Bytes of log.jsonl at the checkpoint.
             step: Step of the checkpoint; TensorBoard hides what is later.
+            web: Shows the same as TensorBoard.
 
         Raises:
             ValueError: If log.jsonl is shorter than it was.
@@ -47,7 +56,7 @@ class RunLog:
             )
         os.truncate(path, length)
         self._file = path.open("a")
-        self._board = _EventFile(folder / TENSORBOARD_NAME, step)
+        self._board, self._web = _EventFile(folder / TENSORBOARD_NAME, step), web
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add a line."""
@@ -58,6 +67,14 @@ class RunLog:
     def show(self, step: int, values: dict[str, float]) -> None:
         """Add values to TensorBoard alone."""
         self._board.write(step, values)
+        if self._web is not None:
+            self._web.write(step, values)
+
+    def draw(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Add pictures (Y, X, 3) uint8 to TensorBoard alone."""
+        self._board.draw(step, pictures)
+        if self._web is not None:
+            self._web.draw(step, pictures)
 
     def synced_length(self) -> int:
         """Return the bytes of log.jsonl once they are on the disk."""
@@ -68,6 +85,8 @@ class RunLog:
         """Write out what is pending."""
         self._file.close()
         self._board.close()
+        if self._web is not None:
+            self._web.close()
 
 
 class _EventFile:
@@ -89,6 +108,15 @@ class _EventFile:
     def write(self, step: int, values: dict[str, float]) -> None:
         scalars = [{"tag": name, "simple_value": value} for name, value in values.items()]
         self._add(step=step, summary={"value": scalars})
+        self._file.flush()
+
+    def draw(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        images = []
+        for name, picture in pictures.items():
+            png = base64.b64encode(iio.imwrite("<bytes>", picture, extension=".png")).decode()
+            sizes = {"height": picture.shape[0], "width": picture.shape[1], "colorspace": 3}
+            images.append({"tag": name, "image": {**sizes, "encoded_image_string": png}})
+        self._add(step=step, summary={"value": images})
         self._file.flush()
 
     def close(self) -> None:

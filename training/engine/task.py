@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor, nn
 
 from jepa_gym.training.engine.monitors import Watched
@@ -44,6 +45,9 @@ class Task:
     run lies before it."""
     watch: Callable[[], Watched] | None = None
     """What tells a collapse; called as `evaluate` is."""
+    pictures: Callable[[], Mapping[str, np.ndarray]] | None = None
+    """Pictures (Y, X, 3) uint8 to look at, by name; called as `evaluate` is, by the first process
+    alone."""
     tuning: Callable[[str], Tuning] | None = None
     """Name of a parameter -> how it is trained, where that is not as the configuration says."""
 

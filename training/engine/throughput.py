@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 CPU_SIDE, GPU_SIDE = 1024, 8192
 """Rows and columns of the matrices whose product is the measure."""
 PRODUCTS = 5
+COUNTED_STEPS = 3
+"""First steps of a process whose operations are counted; masks differ from step to step."""
 
 
 def _onednn_linear(x: torch.Size, weight: torch.Size, *others: Any, **more: Any) -> int:
@@ -69,3 +72,58 @@ def peak_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
     return operations / best
+
+
+class Meter:
+    """How fast a run is, and which share of a plain matrix product's speed that is."""
+
+    def __init__(self, device: torch.device, bf16: bool, countable: bool) -> None:
+        """Prepare.
+
+        Args:
+            device: Where this process computes.
+            bf16: Whether products are in bfloat16.
+            countable: Whether the operations of a step can be counted; those of a compiled or
+                sharded one cannot.
+        """
+        self._device, self._type = device, torch.bfloat16 if bf16 else torch.float32
+        self._countable = countable
+        self._counted: list[int] = []
+        self._since = (0, 0.0, 0.0)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the operations of a step, if it is one of the first."""
+        if not self._countable or len(self._counted) == COUNTED_STEPS:
+            yield
+            return
+        with counter() as counted:
+            yield
+        self._counted.append(counted.get_total_flops())
+
+    def begin(self, step: int, waited_s: float) -> None:
+        """Begin an interval after so many steps and seconds waited for batches."""
+        self._since = (step, waited_s, time.monotonic())
+
+    def read(self, step: int, waited_s: float, clips: int) -> dict[str, float]:
+        """Return the figures of the interval that ends here, and begin another.
+
+        Args:
+            step: Steps taken.
+            waited_s: Seconds that were waited for batches.
+            clips: Per step, of all processes.
+
+        Returns:
+            `steps_per_s`, `clips_per_s`, `waiting_share`, and `share_of_peak` where operations can
+            be counted: those of the first steps a second, over those of a plain matrix product.
+        """
+        first, waited, began = self._since
+        seconds = time.monotonic() - began
+        speed = (step - first) / seconds
+        figures = {"steps_per_s": speed, "clips_per_s": speed * clips}
+        figures["waiting_share"] = (waited_s - waited) / seconds
+        if self._counted:
+            peak = peak_flops(self._device, self._type, torch.get_num_threads())
+            figures["share_of_peak"] = speed * sum(self._counted) / len(self._counted) / peak
+        self.begin(step, waited_s)
+        return figures

@@ -34,7 +34,7 @@ from jepa_gym.training.engine.distributed import (
 )
 from jepa_gym.training.engine.interrupts import collected_signals, stop_of
 from jepa_gym.training.engine.monitors import check_collapse, collapse_figures
-from jepa_gym.training.engine.network import build_network, build_optimizer
+from jepa_gym.training.engine.network import build_network, build_optimizer, channels_last
 from jepa_gym.training.engine.plan import (
     Plan,
     choose_steps,
@@ -47,6 +47,8 @@ from jepa_gym.training.engine.run_log import RunLog, Status
 from jepa_gym.training.engine.schedules import half_cosine
 from jepa_gym.training.engine.sharding import gathered, load_whole, shard, whole
 from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.throughput import Meter
+from jepa_gym.training.engine.wandb_run import WandbRun, import_wandb
 
 SAVE_EVERY_S = 120.0
 
@@ -66,6 +68,8 @@ class Trainer:
             ValueError: `config.output` holds a run with other settings or data, its newest
                 checkpoint is damaged, or another process trains in it.
         """
+        if config.wandb:
+            import_wandb()
         self.config, self.task, self.here = config, task, here or Processes()
         self.share = [
             self.here.share_of(config.batch_size, part, config.accumulate)
@@ -73,6 +77,8 @@ class Trainer:
         ]
         self.batches = Batches(task.draw, self.share, self.here.device)
         self.module = task.module.to(self.here.device)
+        if config.channels_last:
+            channels_last(self.module)
         if self.here.count > 1:
             globalise(self.module)
         if self.here.device.type == "cuda":
@@ -83,6 +89,8 @@ class Trainer:
             self._unshard = shard(self.network, self.here.device, self.here.count)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(config, task)
+        countable = not (config.compile or self._unshard)
+        self.meter = Meter(self.here.device, config.bf16, countable)
         self.progress = Progress()
         self.sums = torch.zeros(0)  # losses since the last line of the log
         self.names: list[str] = []
@@ -148,7 +156,8 @@ class Trainer:
         with closing(self._begin(plan)) as status, collected_signals() as received:
             saved, loss = began, None
             while self.progress.step < plan.steps:
-                self.take_step(plan.steps)
+                with self.meter.counting():
+                    self.take_step(plan.steps)
                 step = self.progress.step
                 last, stopping = step == plan.steps, any_of(bool(received))
                 if last or step % config.log_every == 0:
@@ -235,11 +244,8 @@ class Trainer:
         if self.log:
             rate = self.optimizer.param_groups[0]["lr"]
             self.log.write(step, {**means, "learning_rate": rate})
-            now = time.monotonic()
-            speed = (step - self._shown[0]) / (now - self._shown[1])
-            clips = speed * self.config.batch_size
-            self.log.show(step, {"steps_per_s": speed, "clips_per_s": clips})
-            self._shown = (step, now)
+            waited, clips = self.batches.waited_s, self.config.batch_size
+            self.log.show(step, self.meter.read(step, waited, clips))
         return means["loss"]
 
     def _evaluate(self) -> None:
@@ -265,17 +271,22 @@ class Trainer:
         self.module.eval()
         with gathered(self.network):
             figures = dict(self.task.evaluate())
-            return figures | (collapse_figures(self.task.watch()) if self.task.watch else {})
+            if self.task.watch:
+                figures |= collapse_figures(self.task.watch())
+            if self.log and self.task.pictures:
+                self.log.draw(self.progress.step, self.task.pictures())
+            return figures
 
     def _begin(self, plan: Plan) -> Status:
         """Open the log, and write what a run begins with."""
         config, step = self.config, self.progress.step
-        self._shown = (step, time.monotonic())
+        self.meter.begin(step, self.batches.waited_s)
         if self.here.first:
             if step:
                 self.here.say(f"going on with {config.output} at step {step} of {plan.steps}")
-            self.log = RunLog(config.output, self.log_length, step)
             write_settings(config)
+            web = config.wandb and WandbRun(config.wandb, config.output, plain(config))
+            self.log = RunLog(config.output, self.log_length, step, web or None)
             write_plan(config.output, plan)
         self._save(plan)
         return Status(step, plan.steps, self.here.first, self.log)

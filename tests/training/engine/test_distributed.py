@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 import torch
 from torch import nn
@@ -17,25 +15,17 @@ from jepa_gym.training.engine.distributed import (
 )
 from jepa_gym.training.recipes.losses import sigreg
 
-from ..conftest import ended, forked
+from ..conftest import in_two
 
 
-def in_two(monkeypatch, run) -> None:
+def in_two_processes(monkeypatch, run) -> None:
     """Run a function of `Processes` in two processes."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    for key, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(key, str(value))
 
     def joined() -> None:
         with processes("cpu", 1) as here:
             run(here)
 
-    children = []
-    for rank in range(2):
-        monkeypatch.setenv("RANK", str(rank))
-        children.append(forked(joined))
-    assert [ended(child) for child in children] == [0, 0]
+    assert in_two(monkeypatch, joined) == [0, 0]
 
 
 def test_statistics_and_gradients_are_those_of_the_whole_batch(monkeypatch):
@@ -65,7 +55,7 @@ def test_statistics_and_gradients_are_those_of_the_whole_batch(monkeypatch):
         norm.eval()
         torch.testing.assert_close(norm(data), plain.eval()(data))
 
-    in_two(monkeypatch, check)
+    in_two_processes(monkeypatch, check)
 
 
 def test_agreements(monkeypatch, tmp_path):
@@ -76,7 +66,7 @@ def test_agreements(monkeypatch, tmp_path):
             assert (tmp_path / "made").exists() == (here.rank == 1)
             (tmp_path / "made").touch()
 
-    in_two(monkeypatch, check)
+    in_two_processes(monkeypatch, check)
 
 
 def test_alone():
