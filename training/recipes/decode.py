@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from jepa_gym.checkpoint.decoder import encoder_hash, write_decoder
@@ -37,6 +38,7 @@ SQUARE_WEIGHT = 4.0
 """An error of 1/8 of the pixels' range weighs as much in the slope of the square as in L1."""
 BACKGROUND_FRAMES = 2000
 EVALUATED_FRAMES = 128
+SHOWN_FRAMES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def train(config: DecodeConfig) -> Progress:
             evaluate=lambda: picture_figures(decoder, model, frames, config.batch_size),
             score="picture_loss",
             inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
+            pictures=lambda: {"drawn": drawn_beside(decoder, model, frames[:SHOWN_FRAMES])},
         )
         trainer = Trainer(config, task, here)
         if config.dry_run:
@@ -109,6 +112,13 @@ def train(config: DecodeConfig) -> Progress:
             path = write_decoder(folder, decoder, model, card)
             report(f"wrote {path}", progress, figures)
         return progress
+
+
+@torch.no_grad()
+def drawn_beside(decoder: FrameDecoder, model: WorldModel, frames: Tensor) -> np.ndarray:
+    """Return frames (M, Y, X, 3) uint8 beside each other, and below them what the decoder draws."""
+    drawn = (255 * decoder(model.encode(frames[:, None])[:, 0])).round().to(torch.uint8).cpu()
+    return rearrange([frames, drawn], "rows m y x c -> (rows y) (m x) c").numpy()
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ from jepa_gym.training.recipes.losses import (
     sigreg,
     teacher_forcing_and_rollout,
 )
+from jepa_gym.training.recipes.pictures import predicted_clip
 from jepa_gym.world_model import WorldModel
 
 ENCODER = EncoderConfig(patch_size=64, embed_dim=384, depth=2, num_heads=6, latent_dim=160)
@@ -233,6 +234,7 @@ def train(config: JointConfig) -> Progress:
             score="landscape_error",
             inputs={"data": dataset.hash},
             watch=lambda: watch(model.world_model, watched),
+            pictures=lambda: {"imagined": predicted_clip(model.world_model, watched, None)},
         )
         trainer = Trainer(config, task, here)
         if config.dry_run:

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from jepa_gym.checkpoint.decoder import read_decoder
 from jepa_gym.checkpoint.fill import fill
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.models import hugging_face
@@ -45,6 +46,7 @@ from jepa_gym.training.recipes.losses import (
     check_rollout,
     teacher_forcing_and_rollout,
 )
+from jepa_gym.training.recipes.pictures import predicted_clip
 from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, load_encoder
 from jepa_gym.world_model import WorldModel
 
@@ -85,6 +87,9 @@ class PosttrainConfig(RunConfig):
     readout_weight: float | None = None
     """Gives the finished model a linear readout of hand and gripper from its latents, fitted to
     them as they are, and this weight in the cost of plans; None for none."""
+    decoder: Path | None = None
+    """Folder of `jepa-gym decode`, made for this encoder: TensorBoard then shows what is imagined
+    as pictures, else as the colours of principal components."""
     augment: Augmentations = field(default_factory=Augmentations)
     """Random changes of the clips that keep their geometry; only with `from_pixels`."""
 
@@ -149,6 +154,7 @@ def train(config: PosttrainConfig) -> Progress:
         judges = Judges.choose(dataset, settings.context_frames, here)
         merged = f"-{kind.merge}-{kind.latent_dim}" if kind.merge > 1 else ""
         model.to(here.device).eval()
+        decoder = read_decoder(config.decoder, model) if config.decoder else None
         if not config.from_pixels:
             rounded = "-bf16" if config.bf16 else ""
             cache = f"latents-{dataset.key}-{weights[:16]}{merged}{rounded}.npy"
@@ -185,6 +191,7 @@ def train(config: PosttrainConfig) -> Progress:
             score="landscape_error",
             inputs={"data": dataset.hash, "encoder" if config.encoder else "init": weights},
             watch=lambda: watch(model, watched),
+            pictures=lambda: {"imagined": predicted_clip(model, watched, decoder)},
         )
         trainer = Trainer(config, task, here)
         if config.dry_run:

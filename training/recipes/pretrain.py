@@ -44,6 +44,7 @@ from jepa_gym.training.recipes.hand_probe import probe_hand
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS
 from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig
+from jepa_gym.training.recipes.pictures import features_clip
 from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
@@ -256,6 +257,7 @@ def train(config: PretrainConfig) -> Progress:
             inputs={"data": dataset.hash} | ({"from_run": start.digest} if start else {}),
             after_step=lambda course: model.update_target_encoder(momentum(config, course)),
             watch=watch,
+            pictures=lambda: {"features": features_clip(watched, watch().latents, model.grid)},
         )
         trainer = Trainer(config, task, here)
         if start and not trainer.progress.step:
