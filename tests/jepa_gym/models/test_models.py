@@ -181,6 +181,27 @@ def test_visible_tokens_are_those_of_the_whole_grid():
     torch.testing.assert_close(encoder(video, order), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rope", ["interleaved", "v2", "sincos"])
+def test_cut_tubelets_are_encoded_as_the_video_is(rope):
+    torch.manual_seed(0)
+    encoder = VideoTransformer(24, 2, 2, patch_size=8, rope=rope)
+    frames, ids = torch.randn(2, 4, 16, 24, 3), torch.tensor([[0, 3, 11], [2, 7, 8]])
+    video, patches = frames.movedim(-1, 1), encoder.cut(frames)
+    torch.testing.assert_close(encoder.encode_patches(patches, (2, 2, 3)), encoder(video))
+    found = []
+    for encode in (
+        lambda: encoder(video, ids),
+        lambda: encoder.encode_patches(patches[torch.arange(2)[:, None], ids], (2, 2, 3), ids),
+    ):
+        encoder.zero_grad()
+        seen = encode()
+        seen.square().sum().backward()
+        found.append((seen, encoder.patch_embed.proj.weight.grad.clone()))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="multiples of"):
+        encoder.cut(frames[:, :, :12])
+
+
 def test_masked_predictor_on_a_wide_grid():
     torch.manual_seed(0)
     model = MaskedPredictor((2, 4), DIM, embed_dim=24, depth=2, num_heads=2, num_mask_tokens=2)

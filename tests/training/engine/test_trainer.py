@@ -3,18 +3,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from jepa_gym.checkpoint import safetensors_file
 from jepa_gym.commands import Terminated
 from jepa_gym.training.engine.checkpoint import Checkpoints
 from jepa_gym.training.engine.config import SETTINGS_NAME
 from jepa_gym.training.engine.monitors import CollapseError, Watched
+from jepa_gym.training.engine.network import channels_last
 from jepa_gym.training.engine.plan import PLAN_NAME
 
 from ..conftest import ended, forked, read_log
@@ -62,7 +67,52 @@ def test_tensorboard_shows_the_log_and_the_throughput(tmp_path):
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     shown = set(board.Tags()["scalars"])
     assert {"loss", "gradient_norm", "learning_rate", "steps_per_s", "score"} <= shown
+    assert {"clips_per_s", "waiting_share", "share_of_peak"} <= shown
+    assert all(0 < event.value < 1 for event in board.Scalars("share_of_peak"))
+    assert all(0 <= event.value <= 1 for event in board.Scalars("waiting_share"))
     assert [event.step for event in board.Scalars("loss")] == list(range(1, 61))
+
+
+def test_tensorboard_shows_pictures(tmp_path):
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    make(config(tmp_path), pictures=lambda: {"imagined": picture}).run()
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = board.Images("imagined")
+    assert [image.step for image in shown] == [25, 50, 60]
+    assert np.array_equal(iio.imread(shown[-1].encoded_image_string), picture)
+
+
+def test_channels_last_changes_the_layout_alone(tmp_path):
+    runs = [config(tmp_path, output=tmp_path / str(n), channels_last=n > 0) for n in (0, 1)]
+    trainers = [make(run) for run in runs]
+    for trainer in trainers:
+        trainer.module.planes = nn.Conv2d(3, 4, 2).requires_grad_(False)
+        trainer.module.volumes = nn.Conv3d(3, 4, 2).requires_grad_(False)
+    channels_last(trainers[1].module)
+    for name, layout in (("planes", torch.channels_last), ("volumes", torch.channels_last_3d)):
+        weight = getattr(trainers[1].module, name).weight
+        assert weight.is_contiguous(memory_format=layout) and not weight.is_contiguous()
+    for run in runs:
+        make(run).run()
+    assert losses(runs[0]) == losses(runs[1])
+
+
+def test_a_missing_wandb_is_one_line_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r'pip install "jepa-gym\[wandb\]"'):
+        make(config(tmp_path, wandb="arms"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_wandb_shows_the_same_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    picture = np.zeros((4, 6, 3), np.uint8)
+    run = config(tmp_path, wandb="arms")
+    make(run, pictures=lambda: {"imagined": picture}).run()
+    folders = list((run.output / "wandb").glob("offline-run-*"))
+    assert len(folders) == 1 and (run.output / "wandb_id").read_text() in folders[0].name
+    assert list(folders[0].glob("*.wandb")) and list(folders[0].rglob("imagined*.png"))
 
 
 def test_a_line_is_the_mean_of_its_interval(tmp_path):
