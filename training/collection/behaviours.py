@@ -73,6 +73,7 @@ class Script:
         else:
             start = env.grasp_point() + rng.uniform(*NEAR_M)
             env.place_arm(np.clip(start, WORKSPACE_LOW_M, WORKSPACE_HIGH_M))
+            env.scatter_distractors()
 
     def moves(self) -> Moves:
         """Yield the actions of the script."""

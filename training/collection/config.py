@@ -9,6 +9,7 @@ from typing import Any
 
 from jepa_gym import TASKS
 from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
+from jepa_gym.envs.splits import split_objects
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.files import parse_json
 from jepa_gym.names import check_choice
@@ -19,6 +20,7 @@ FIRST_HELD_OUT_SEED = 1_000_000
 """Seeds from here on belong to evaluation; training data never uses them."""
 FREE_SETTINGS = ("output", "episodes", "workers", "ray")
 """What may differ when a collection is continued: it does not change any episode."""
+DEFAULT_OBJECTS = ("box", "cup")
 SUITE_SETTINGS = ("task", "objects", "split")
 """What means something for the suite's own tasks only."""
 
@@ -35,8 +37,9 @@ class CollectConfig:
     """Moves per episode; an episode has one frame more."""
     task: str = "grasp"
     """reach, grasp, reach-with-object or pick-place: what the expert does and rewards mean."""
-    objects: tuple[str, ...] = ("box", "cup")
-    """Objects, taken in turn: those of docs/tasks.md, such as box, cup, can or lemon."""
+    objects: tuple[str, ...] = ()
+    """Objects, taken in turn: those of docs/tasks.md, such as box, cup, can or lemon. By default
+    box and cup, with `split` all objects of the split."""
     split: str | None = None
     """Draw looks, camera, start and distractors of each episode from a split of docs/tasks.md:
     `train` for training; the other splits are for evaluation. Without it everything looks the same
@@ -85,6 +88,9 @@ class CollectConfig:
             self._check_suite()
         else:
             self._check_foreign()
+        if not self.objects:
+            chosen = DEFAULT_OBJECTS if self.split is None else split_objects(self.split)
+            object.__setattr__(self, "objects", chosen)
 
     def _check_suite(self) -> None:
         for name in ("adapter", "env_kwargs"):
@@ -92,8 +98,6 @@ class CollectConfig:
                 raise ValueError(f"`{name}` belongs to `env`; the suite's tasks need none")
         check_choice("task", self.task, TASKS)
         check_choices(split=self.split)
-        if not self.objects:
-            raise ValueError("`objects` must name at least one object")
         for obj in self.objects:
             check_split_has(self.split, obj)
         for name in self.behaviours or ():

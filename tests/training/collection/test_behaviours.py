@@ -85,3 +85,15 @@ def test_a_start_near_the_object_gives_up_where_there_is_none():
     start = explorers._near_start(env, rng, place - 0.01, place + [0.01, 0.01, 0.2])
     assert start[2] - place[2] > explorers.NEAR_M
     env.close()
+
+
+@pytest.mark.parametrize("behaviour", ["random", "near", "approach", "push"])
+def test_nothing_stands_where_hand_and_object_are_put(behaviour):
+    clutter = {"distractors": [{"shape": "box"}] * 6}
+    env = exploration_env("grasp", obj="box", camera="left", image_size=16, variation=clutter)
+    for seed in range(8):
+        start_episode(env, seed, {behaviour: 1.0})
+        places = [env.data.body(f"distractor_{slot}").xpos[:2] for slot in range(6)]
+        for taken in (env.object_position()[:2], env.arm.state()[:2]):
+            assert np.linalg.norm(np.subtract(places, taken), axis=1).min() > 0.12
+    env.close()

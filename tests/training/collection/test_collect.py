@@ -18,6 +18,7 @@ from filelock import FileLock
 from scipy.spatial.transform import Rotation
 
 from jepa_gym.envs.pictures.cameras import CAMERAS
+from jepa_gym.envs.splits import split_objects
 from jepa_gym.training.collection import collect as module
 from jepa_gym.training.collection.collect import collect
 from jepa_gym.training.collection.config import CollectConfig
@@ -107,6 +108,12 @@ def test_extrinsics_are_those_of_droid(dataset):
     assert axes[2, 1] < -0.5
 
 
+def test_a_split_is_recorded_with_all_its_objects(tmp_path):
+    assert CollectConfig(tmp_path).objects == ("box", "cup")
+    assert CollectConfig(tmp_path, split="train").objects == split_objects("train")
+    assert CollectConfig(tmp_path, split="train", objects=("can",)).objects == ("can",)
+
+
 def test_seeds_of_the_benchmarks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="kept for evaluation"):
         CollectConfig(output=tmp_path, episodes=10, seed=999_995)
@@ -119,7 +126,6 @@ def test_seeds_of_the_benchmarks_are_refused(tmp_path):
         ({"behaviours": {"expret": 1.0}}, "Did you mean `expert`"),
         ({"behaviours": {"expert": 0.0}}, "positive"),
         ({"behaviours": {"expert": -1.0, "near": 2.0}}, "positive"),
-        ({"objects": ()}, "at least one object"),
         ({"adapter": "a:B"}, "belongs to `env`"),
         ({"env": "robosuite/Lift", "task": "reach"}, "`task` belongs to the suite's own tasks"),
         ({"env": "robosuite/Lift", "env_kwargs": "[1"}, "`env_kwargs` is not JSON"),
