@@ -250,6 +250,7 @@ def sample_variation(split: str, rng: np.random.Generator) -> Variation:
     light = (drawn.pop("light_hue"), drawn.pop("light_saturation"), 1.0)
     drawn.pop("distractor_shape")
     shapes = split_values(split, "distractor_shape")
+    assert isinstance(shapes, Choices)
     return Variation(
         object_rgb=colorsys.hsv_to_rgb(*colour) if surface == "colour" else None,
         object_texture=texture if surface == "texture" else None,

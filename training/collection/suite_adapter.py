@@ -51,5 +51,10 @@ class SuiteAdapter(Adapter):
         return self.franka.get_state()["physics"]
 
     def metadata(self) -> dict[str, Any]:
-        """Return the object's name."""
-        return {"object": self.franka.obj}
+        """Return the object, the look of the scene and the cameras' vertical fields of view."""
+        views = {name: self.franka.model.camera(name).fovy for name in self.cameras}
+        return {
+            "object": self.franka.obj,
+            "variation": self.franka.variation.to_dict(),
+            "fovy_deg": {name: float(fovy.item()) for name, fovy in views.items()},
+        }

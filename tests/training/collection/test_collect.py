@@ -17,8 +17,9 @@ import pytest
 from filelock import FileLock
 from scipy.spatial.transform import Rotation
 
-from jepa_gym.envs.pictures.cameras import CAMERAS
+from jepa_gym.envs.pictures.cameras import CAMERAS, zoomed_fovy_deg
 from jepa_gym.envs.splits import split_objects
+from jepa_gym.envs.variations import Variation
 from jepa_gym.training.collection import collect as module
 from jepa_gym.training.collection.collect import collect
 from jepa_gym.training.collection.config import CollectConfig
@@ -237,6 +238,11 @@ def test_other_tasks_and_looks(tmp_path, task):
     assert collect(config)["cameras"] == ["left", "right"]
     folders = sorted((tmp_path / "episodes").iterdir())
     assert {read_metadata(folder)["kind"] for folder in folders} == {"expert", "near"}
+    looks = [Variation().replaced(read_metadata(folder)["variation"]) for folder in folders]
+    assert len({look.table_texture for look in looks}) > 1
+    for folder, look in zip(folders, looks, strict=True):
+        fovy_deg = zoomed_fovy_deg(CAMERAS["left"], look.camera_zoom)
+        assert read_metadata(folder)["fovy_deg"]["left"] == pytest.approx(fovy_deg)
     left = [read_episode(folder, ("left", "right")).extrinsics["left"][0] for folder in folders]
     assert len({tuple(pose) for pose in left}) == len(folders)  # the split moves the camera
 
