@@ -110,7 +110,7 @@ class Dataset:
             decode: `cache` decodes every frame once and keeps it on the disk, `on-the-fly` decodes
                 a clip whenever it is drawn; `auto` takes the cache where it fits on the disk.
             readers: Threads that prepare the next batches; None takes one for each processor where
-                frames are decoded on the fly, else none.
+                frames are decoded on the fly (torchrun's processes share them), else none.
 
         Returns:
             The dataset; frames are decoded on the first `load_arrays` or later.
@@ -159,7 +159,11 @@ class Dataset:
         extrinsics = windows.extrinsics[rows].astype(np.float32)
         readers = self.readers
         if readers < 0:
-            readers = (os.cpu_count() or 1) if isinstance(frames, DecodedFrames) else 0
+            here = int(
+                os.environ.get("LOCAL_WORLD_SIZE", 1)
+            )  # torchrun's processes share the cores
+            decoding = isinstance(frames, DecodedFrames)
+            readers = max(1, (os.cpu_count() or 1) // here) if decoding else 0
         return ClipArrays(
             frames=frames,
             rows=rows,
@@ -181,8 +185,15 @@ class Dataset:
         return self._opened
 
     def weights(self) -> list[float]:
-        """Return how often each source is drawn from, relative to the others."""
-        return [float(source.get("weight", 1)) for source in self.index.get("sources", [{}])]
+        """Return how often each source is drawn from, relative to the others.
+
+        Raises:
+            ValueError: If the index is damaged.
+        """
+        try:
+            return [float(source.get("weight", 1)) for source in self.index.get("sources", [{}])]
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{self.folder / INDEX_NAME} has a bad weight ({error})") from error
 
     def _weights_of(self, source: np.ndarray) -> np.ndarray | None:
         """Share the weight of each source among its windows (E,); None for a single source."""

@@ -51,14 +51,17 @@ class Reading:
         Raises:
             ValueError: If the index says what cannot be.
         """
-        samples = index.get("samples", [index["cameras"]])
-        return cls(
-            samples=tuple(tuple(map(str, sample)) for sample in samples),
-            image_size=index["image_size"],
-            step_s=index["step_s"],
-            crop=index.get("crop", "squash"),
-            frames=index.get("window_frames"),
-        )
+        try:
+            samples = index.get("samples", [index["cameras"]])
+            return cls(
+                samples=tuple(tuple(map(str, sample)) for sample in samples),
+                image_size=index["image_size"],
+                step_s=index["step_s"],
+                crop=index.get("crop", "squash"),
+                frames=index.get("window_frames"),
+            )
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"the index does not say how its data are read ({error})") from error
 
     def key(self) -> str:
         """Return a short hash of everything here, for the names of files that depend on it."""

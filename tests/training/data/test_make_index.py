@@ -176,6 +176,24 @@ def test_changed_files_are_refused(pair, tmp_path):
         Dataset.open(copy)
 
 
+def test_a_damaged_index_is_refused(pair, tmp_path):
+    copy = shutil.copytree(pair[0], tmp_path / "copy")
+    index = json.loads((copy / "dataset.json").read_text())
+    changes = ({"samples": 3}, {"samples": [["left"], ["left", "right"]]}, {"window_frames": "x"})
+    bad_source = {"sources": [index["sources"][0] | {"weight": []}]}
+    for change in (*changes, {"crop": []}, {"sources": 1}, {"sources": [{}]}, bad_source):
+        (copy / "dataset.json").write_text(json.dumps(index | change))
+        with pytest.raises(ValueError):
+            Dataset.open(copy)
+
+
+def test_an_index_is_made_anew_with_other_views(pair, tmp_path):
+    copy = shutil.copytree(pair[0], tmp_path / "copy")
+    for camera in ("right", "left"):
+        index = make_index(IndexConfig(data=(copy,), cameras=(camera,), workers=1, **SMALL))
+        assert index["cameras"] == (camera,)
+
+
 def test_mixtures(pair, tmp_path):
     other = tmp_path / "other"
     for name in (*_ids("train", 8)[3:], *_ids("validation", 2)):

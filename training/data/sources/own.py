@@ -18,7 +18,7 @@ class OwnSource(DroidSource):
         index_path = path / "dataset.json"
         index = parse_json(index_path.read_text()) if index_path.is_file() else {}
         self.state_convention = index.get("state_convention", "hand")
-        if "cameras" in index:
+        if "cameras" in index and "sources" not in index:  # an index may show some of the views
             self.cameras = tuple(index["cameras"])
 
     @classmethod
