@@ -50,12 +50,18 @@ class Pairs:
     """(P, N, D)."""
     goal_states: Tensor
     """(P, 7)."""
+    cameras: Tensor | None = None
+    """(P, 6) poses of the camera, for a predictor that uses them."""
 
     def energies(self, model: WorldModel, actions: Tensor) -> Tensor:
         """Return the energies (P, S) of candidate actions (P, S, 7) after one imagined step."""
         device = self.latents.device
         states, actions = self.states.to(device), actions.to(device)
-        return model.rollout_energy(self.latents, states, actions[:, :, None], self.goals).cpu()
+        actions = actions[:, :, None]
+        if self.cameras is None:
+            return model.rollout_energy(self.latents, states, actions, self.goals).cpu()
+        rollout = model.prepare(self.latents, states, extrinsics=self.cameras)
+        return rollout.energy(actions, self.goals).cpu()
 
 
 class Landscape:
@@ -143,7 +149,11 @@ class Landscape:
         goals = np.stack([arrays.clip(e, g, g + 1) for e, _, g in pairs])
         states = np.stack([arrays.states[e, t + first : t + 1] for e, t, _ in pairs])
         goal_states = np.stack([arrays.states[e, g] for e, _, g in pairs])
+        cameras = None
+        if model.config.predictor.use_extrinsics and arrays.extrinsics is not None:
+            cameras = torch.from_numpy(np.stack([arrays.extrinsics[e, t, 0] for e, t, _ in pairs]))
         return Pairs(
+            cameras=cameras,
             latents=model.encode(clips),
             states=torch.from_numpy(states),
             goals=model.encode(goals)[:, 0],

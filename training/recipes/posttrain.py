@@ -14,32 +14,23 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 3.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from jepa_gym.checkpoint.decoder import read_decoder
-from jepa_gym.checkpoint.fill import fill
-from jepa_gym.config import EncoderConfig, PredictorConfig
-from jepa_gym.models import hugging_face
-from jepa_gym.models.hugging_face import checkpoint_encoder
-from jepa_gym.training.data.cache import cached_array
-from jepa_gym.training.data.clips import ClipArrays, ClipSampler
-from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.config import PredictorConfig
+from jepa_gym.training.data.clips import ClipSampler
 from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import first_process_first, processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.augmentations import Augmentations, Augmenter
-from jepa_gym.training.recipes.finish import Judges, finish_model, model_config, open_dataset
+from jepa_gym.training.recipes.finish import Judges, finish_model, open_dataset
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS, watch
 from jepa_gym.training.recipes.losses import (
     Compared,
@@ -47,11 +38,13 @@ from jepa_gym.training.recipes.losses import (
     teacher_forcing_and_rollout,
 )
 from jepa_gym.training.recipes.pictures import predicted_clip
-from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, load_encoder
+from jepa_gym.training.recipes.posttrain_start import (
+    cache_latents,
+    fine_tuned,
+    fit_merging,
+    with_new_predictor,
+)
 from jepa_gym.world_model import WorldModel
-
-MERGING_FRAMES = 1000
-"""Random frames that the projection of merged tokens is fitted to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +57,8 @@ class PosttrainConfig(RunConfig):
     """Output folder of `pretrain`, or `hf:NAME_OR_FOLDER` (V-JEPA 2, DINOv2 or DINOv3)."""
     init: str | None = None
     """World model to fine-tune, in place of an encoder: anything that `WorldModel.from_pretrained`
-    takes, such as `vjepa2-ac-vitg`, `default` or a folder. Sizes and units are the model's, cameras
-    and time those of the data."""
+    takes, such as `vjepa2-ac-vitg`, `default` or a folder. Sizes, units and by default the height
+    of pictures are the model's, cameras and time those of the data."""
     from_pixels: bool = False
     """Encode the frames of every batch anew, instead of keeping the latents of all frames on disk:
     for data larger than the disk, and for augmentations."""
@@ -139,18 +132,26 @@ def train(config: PosttrainConfig) -> Progress:
         The finished progress.
     """
     with processes(config.device, config.threads) as here:
+        given = None
+        if config.init:
+            with first_process_first():
+                given = WorldModel.from_pretrained(config.init)
+            config = replace(config, image_size=config.image_size or given.config.frame.height)
         dataset = open_dataset(config)
         arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
         torch.manual_seed(config.seed)
-        begin = _with_new_predictor if config.encoder else _fine_tuned
-        model, weights = begin(config, dataset, arrays)
+        if given:
+            model, weights = fine_tuned(config, given, dataset, arrays)
+        else:
+            model, weights = with_new_predictor(config, dataset, arrays)
         settings = model.config
         kind = settings.encoder
         model.encoder.requires_grad_(False)
         if config.merge > 1:
             kept = fit_merging(model, arrays)
             here.say(f"merged tokens keep {kept:.1%} of the variance in {kind.latent_dim} channels")
-        model.predictor.extrinsics_encoder.requires_grad_(False)  # nothing goes through it
+        sees_camera = settings.predictor.use_extrinsics
+        model.predictor.extrinsics_encoder.requires_grad_(sees_camera)
         judges = Judges.choose(dataset, settings.context_frames, here)
         merged = f"-{kind.merge}-{kind.latent_dim}" if kind.merge > 1 else ""
         model.to(here.device).eval()
@@ -166,6 +167,12 @@ def train(config: PosttrainConfig) -> Progress:
         augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
 
+        def draw(step: int, rows: slice) -> Batch:
+            drawn = vars(sampler.batch(step, rows)) | augmenter.draw(step, rows)
+            if sees_camera:
+                drawn["extrinsics"] = sampler.extrinsics(step, rows)[:, :, 0]
+            return drawn
+
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
             if config.from_pixels:
                 model.encoder.eval()  # its batch norms and dropout are as in planning
@@ -175,7 +182,7 @@ def train(config: PosttrainConfig) -> Progress:
                 latents = batch["frames"].float()
             forced, rollout = teacher_forcing_and_rollout(
                 *(model, latents, batch["actions"], batch["states"], F.l1_loss),
-                *(config.rollout_steps, config.rollout_loss),
+                *(config.rollout_steps, config.rollout_loss, batch.get("extrinsics")),
             )
             return {
                 "loss": forced + rollout,
@@ -185,7 +192,7 @@ def train(config: PosttrainConfig) -> Progress:
 
         task = Task(
             module=model,
-            draw=lambda step, rows: vars(sampler.batch(step, rows)) | augmenter.draw(step, rows),
+            draw=draw,
             loss=loss,
             evaluate=lambda: judges.validation.evaluate(model),
             score="landscape_error",
@@ -202,109 +209,6 @@ def train(config: PosttrainConfig) -> Progress:
             weight = config.readout_weight
             finish_model(model, recipe, config, dataset, judges, progress, weight, arrays)
         return progress
-
-
-def fit_merging(model: WorldModel, arrays: ClipArrays) -> float:
-    """Fit the projection of merged tokens to the encoder's features of random frames.
-
-    Args:
-        model: With the encoder's weights.
-        arrays: The training split.
-
-    Returns:
-        The share of the variance that the projection keeps.
-    """
-    rng = np.random.default_rng(0)
-    episodes = rng.integers(len(arrays.rows), size=MERGING_FRAMES)
-    times = rng.integers(arrays.states.shape[1], size=MERGING_FRAMES)
-    frames = np.stack([arrays.clip(e, t, t + 1) for e, t in zip(episodes, times, strict=True)])
-    return model.fit_merging(torch.from_numpy(frames))
-
-
-def _with_new_predictor(
-    config: PosttrainConfig, dataset: Dataset, arrays: ClipArrays
-) -> tuple[WorldModel, str]:
-    """Return a world model of a frozen encoder, and the hash of the encoder's weights."""
-    assert config.encoder
-    encoder, weights = _encoder(config.encoder)
-    if config.merge > 1:
-        width = config.latent_dim or encoder.latent_dim
-        encoder = replace(encoder, merge=config.merge, latent_dim=width)
-    model = WorldModel(model_config(dataset, arrays, encoder, config.predictor, config.frames))
-    if encoder.kind != "hf":
-        load_encoder(Path(config.encoder), model)
-    return model, weights
-
-
-def _fine_tuned(
-    config: PosttrainConfig, dataset: Dataset, arrays: ClipArrays
-) -> tuple[WorldModel, str]:
-    """Return the world model to fine-tune for the pictures of a dataset, and its weights' hash.
-
-    Raises:
-        ValueError: If other sizes are asked for, or the patches do not divide the pictures.
-    """
-    assert config.init
-    given = WorldModel.from_pretrained(config.init)
-    if config.predictor not in (PredictorConfig(), given.config.predictor):
-        raise ValueError(
-            f"--init {config.init} has {given.config.predictor}, which cannot become "
-            f"{config.predictor}: leave --predictor out"
-        )
-    fresh = model_config(dataset, arrays, given.config.encoder, config.predictor, config.frames)
-    settings = replace(
-        given.config,
-        frame=fresh.frame,
-        train_frames=config.frames,
-        success_energy=None,
-        readout_weight=None,
-    )
-    tensors = {n: x for n, x in given.state_dict().items() if not n.startswith("readout.")}
-    digest = _digest(settings.encoder, tensors)
-    with torch.device("meta"):
-        model = WorldModel(settings, checkpoint_encoder(settings.encoder, given.folder))
-    fill(model, dict(tensors), config.init)
-    return model, digest
-
-
-def _digest(encoder: EncoderConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Hash tensors with their names, and what an encoder of Hugging Face's says of its files."""
-    digest = hashlib.sha256(encoder.digest.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarray:
-    """Encode every frame of a dataset once.
-
-    Args:
-        model: In evaluation mode.
-        arrays: Any split; its `frames` cover the whole dataset.
-        path: The cache file, read when it exists, else written atomically.
-
-    Returns:
-        (E_all, T, N, D) float16, memory-mapped.
-    """
-    episodes, length = arrays.frames.shape[:2]
-    shape = (episodes, length, model.config.num_tokens, model.config.encoder.latent_dim)
-
-    def encode(latents: np.ndarray) -> None:
-        for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
-            frames = arrays.frames[episode : episode + 1]
-            latents[episode] = model.encode(frames)[0].cpu().numpy()
-
-    return cached_array(path, shape, np.float16, encode)
-
-
-def _encoder(source: str) -> tuple[EncoderConfig, str]:
-    """Return the sizes of an encoder and the hash of its weights."""
-    if hugging_face.is_source(source):
-        encoder = hugging_face.encoder_config(source)
-        return encoder, encoder.digest
-    encoder = encoder_config(Path(source))
-    return encoder, hashlib.sha256((Path(source) / ENCODER_NAME).read_bytes()).hexdigest()
 
 
 def main() -> int:

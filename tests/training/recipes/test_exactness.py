@@ -79,7 +79,7 @@ def recipes(dataset_folder, tmp_path_factory) -> dict[str, tuple[Train, RunConfi
             posttrain.train,
             posttrain.PosttrainConfig(
                 encoder=str(folder / "encoder"),
-                predictor=PREDICTOR,
+                predictor=replace(PREDICTOR, use_extrinsics=True),
                 from_pixels=True,
                 rollout_steps=3,
                 augment=Augmentations(**CHANGES),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jepa_gym import poses
+from jepa_gym.config import PredictorConfig
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
 
@@ -19,7 +20,9 @@ EPISODES, STEPS = 200, 12
 class ExactModel:
     """Its latent is the state itself; frames carry the index of their state."""
 
-    config = SimpleNamespace(frame=SimpleNamespace(max_move_m=0.075))
+    config = SimpleNamespace(
+        frame=SimpleNamespace(max_move_m=0.075), predictor=PredictorConfig(use_states=False)
+    )
 
     def __init__(self, states: torch.Tensor, bias_m: float = 0.0):
         self.states, self.bias_m = states, bias_m
