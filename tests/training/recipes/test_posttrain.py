@@ -33,7 +33,7 @@ def official(tmp_path) -> Path:
     torch.manual_seed(0)
     model = WorldModel(
         WorldModelConfig(
-            frame=FrameSpec(64, 64, ("droid",), state_convention="droid"),
+            frame=FrameSpec(24, 24, ("droid",), state_convention="droid"),
             encoder=EncoderConfig(kind="vit", latent_dim=64, patch_size=8, **SIZES),
             predictor=PREDICTOR,
             action_scale=(1.0,) * 7,
