@@ -33,13 +33,18 @@ def hash_files(folder: Path, paths: Iterable[Path], known: Files, prefix: str = 
     """
     found: Files = {}
     for path in sorted(paths):
-        name, stat = prefix + path.relative_to(folder).as_posix(), path.stat()
+        name, stat = prefix + name_below(folder, path), path.stat()
         size, time_ns, digest = known.get(name, (-1, -1, ""))
         if (size, time_ns) != (stat.st_size, stat.st_mtime_ns):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         found[name] = (stat.st_size, stat.st_mtime_ns, digest)
     return found
+
+
+def name_below(folder: Path, path: Path) -> str:
+    """Return a file's path from a folder on; its name where the file is given as the folder."""
+    return path.name if path == folder else path.relative_to(folder).as_posix()
 
 
 def combined_hash(files: Files) -> str:

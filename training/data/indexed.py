@@ -83,7 +83,7 @@ class Episodes:
 
     def file_name(self, number: int, path: Path) -> str:
         """Return the name that a file of a source has in `hashes`."""
-        return self._prefix(number) + path.relative_to(self.sources[number].path).as_posix()
+        return self._prefix(number) + content.name_below(self.sources[number].path, path)
 
     def _prefix(self, number: int) -> str:
         return f"{number}/" if len(self.sources) > 1 else ""

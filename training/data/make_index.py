@@ -119,6 +119,8 @@ def make_index(config: IndexConfig) -> dict[str, Any]:
             another dataset.
     """
     folder = config.output or config.data[0]
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: `output` must name a folder for its index")
     _check_output(folder)
     sources = tuple(open_source(path, config.format) for path in config.data)
     convention = _convention(config, sources)

@@ -14,12 +14,21 @@ import pytest
 
 from jepa_gym.cli import main
 from jepa_gym.training.data.clips import ClipSampler
-from jepa_gym.training.data.dataset import SPLITS, ContentError, Dataset, split_of, write_index
+from jepa_gym.training.data.dataset import (
+    SPLITS,
+    ContentError,
+    Dataset,
+    read_index,
+    split_of,
+    write_index,
+)
 from jepa_gym.training.data.episodes import Episode, write_episode
 from jepa_gym.training.data.make_index import IndexConfig, make_index
+from jepa_gym.training.data.sources import open_source
 
 from ..conftest import INDEX
 from .droid_layout import as_droid
+from .foreign import as_robomimic, as_videos
 
 RATE = 1 / 15
 SIZE = 32
@@ -84,6 +93,46 @@ def test_both_layouts_give_the_same_clips_at_the_same_times(pair):
         np.testing.assert_array_equal(a.extrinsics, b.extrinsics[order])
         for number, other in enumerate(order):
             np.testing.assert_array_equal(a.clip(number, 0, 4), b.clip(int(other), 0, 4))
+
+
+def all_windows(folder: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Number of the window -> states and frames, whatever split it is in."""
+    dataset, found = Dataset.open(folder), {}
+    for split in SPLITS:
+        arrays = dataset.load_arrays(split)
+        for number, row in enumerate(arrays.rows):
+            found[int(row)] = arrays.states[number], arrays.clip(number, 0, 6)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["robomimic", "lerobot", "videos"])
+def test_every_format_gives_the_same_clips(kind, dataset_folder, tmp_path):
+    """Of episodes every 0.25 s at a step of 0.5 s; ids and so splits differ."""
+    if kind == "robomimic":
+        data = as_robomimic(dataset_folder, tmp_path / "theirs.hdf5")
+    elif kind == "videos":
+        data = as_videos(dataset_folder, tmp_path / "theirs")
+    else:
+        pytest.importorskip("pyarrow")
+        from jepa_gym.training.data.lerobot_writer import write_lerobot
+
+        data = tmp_path / "theirs"
+        write_lerobot(open_source(dataset_folder), read_index(dataset_folder), data)
+    settings = {"image_size": 16, "frames": 6, "step_s": 0.5, "workers": 1}
+    for name, path in (("own", dataset_folder), ("index", data)):
+        make_index(IndexConfig(data=(path,), output=tmp_path / name, **settings))
+    ours, theirs = all_windows(tmp_path / "own"), all_windows(tmp_path / "index")
+    assert ours.keys() == theirs.keys() and len(ours) == 32
+    order = sorted(open_source(data).ids())
+    assert len(order) == 32
+    names = [f"demo_{number}" for number in range(32)] if kind == "robomimic" else order
+    for number, name in enumerate(names):
+        states, frames = theirs[order.index(name)]
+        np.testing.assert_array_equal(frames, ours[number][1])
+        expected = np.zeros((6, 7)) if kind == "videos" else ours[number][0]
+        np.testing.assert_allclose(states, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`output` must name a folder"):
+        make_index(IndexConfig(data=(next(x for x in data.parent.rglob("*") if x.is_file()),)))
 
 
 def test_windows_are_a_step_of_physical_time_apart(pair):
