@@ -87,7 +87,7 @@ def forked(run: Callable[[], object]) -> int:
         os._exit(1)
 
 
-def ended(child: int, patience_s: float = 100.0) -> int:
+def ended(child: int, patience_s: float = 280.0) -> int:
     """Wait for a process; return its exit status, negative for the signal that ended it."""
     deadline = time.monotonic() + patience_s
     while not (status := os.waitpid(child, os.WNOHANG))[0]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.start_frames import read_starts
@@ -18,7 +21,7 @@ from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.training.data.dataset import Dataset, split_of, write_index
 from jepa_gym.training.data.episodes import write_episode
-from jepa_gym.training.recipes import joint, posttrain, pretrain
+from jepa_gym.training.recipes import decode, joint, posttrain, pretrain
 from jepa_gym.training.recipes.masks import PUBLISHED
 from jepa_gym.training.recipes.surprise import open_watcher
 from jepa_gym.world_model import WorldModel
@@ -121,6 +124,12 @@ def test_joint_refuses_what_fails(runs):
         joint_config(runs, frames=2)
 
 
+def shown(run: Path, name: str) -> list[tuple[int, int]]:
+    """Rows and columns of the pictures with this name in a run's TensorBoard."""
+    board = EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload()
+    return [(image.height, image.width) for image in board.Images(name)]
+
+
 def test_published_recipe(runs):
     folder, data = runs
     shared = {"data": data, "steps": 12, "batch_size": 4, "threads": 1}
@@ -140,6 +149,12 @@ def test_published_recipe(runs):
     )
     posttrain.train(config)
     model = check_world_model(folder / "ac", data)
+    drawn = decode.DecodeConfig(checkpoint=str(folder / "ac"), output=folder / "drawn", **shared)
+    decode.train(replace(drawn, steps=2))
+    posttrain.train(replace(config, steps=13, decoder=folder / "drawn"))
+    assert shown(folder / "encoder", "features") == [(2 * SIZE, 2 * 2 * SIZE)] * 6
+    assert shown(folder / "ac", "imagined") == [(3 * SIZE, 4 * 2 * SIZE)] * 7
+    assert shown(folder / "drawn", "drawn") == [(2 * SIZE, 6 * 2 * SIZE)] * 2
     fresh = WorldModel(model.config)
     pretrain.load_encoder(folder / "encoder", fresh)
     for name, tensor in fresh.encoder.state_dict().items():
