@@ -18,6 +18,10 @@ from jepa_gym.names import did_you_mean, resolve
 TRAINING, BENCHMARKS = "jepa_gym.training", "jepa_gym.benchmarks"
 COMMANDS: dict[str, tuple[str, str]] = {
     "collect": (f"{TRAINING}.collection.collect:main", "record episodes in the simulator"),
+    "convert": (
+        f"{TRAINING}.data.convert:main",
+        "write recorded data as a dataset, or as LeRobot's",
+    ),
     "inspect": (f"{TRAINING}.data.inspection:main", "say what recorded data holds, and draw it"),
     "make-index": (f"{TRAINING}.data.make_index:main", "make a dataset of others' recordings"),
     "joint": (f"{TRAINING}.recipes.joint:main", "train encoder and predictor together (default)"),

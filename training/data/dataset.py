@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
     "max_move_m": (int, float),
     "content_hash": str,
 }
+WINDOW = "+w"
+"""Stands between the id of a recording and the number of one of its windows."""
+SLASH = "__"
+"""Stands for a slash in the names of folders."""
+_WINDOWS = re.compile(rf"({re.escape(WINDOW)}\d{{3,}})+$")
 NAMED_FILES = 3
 """How many changed files an error names."""
 BOUNDS = {"image_size": (1, 8192), "step_s": (1e-3, 1e3), "max_move_m": (1e-4, 10.0)}
@@ -258,7 +264,8 @@ def split_of(episode_id: str) -> str:
     """Return the split that an episode belongs to, from its id alone.
 
     A hash of the id draws a number in [0, 1): 2.5 % of the episodes are `test`, 2.5 % are
-    `validation`, all others `train`. Adding episodes never moves another one.
+    `validation`, all others `train`. Adding episodes never moves another one. What `jepa-gym
+    convert` writes is where the recording is: `a__b+w000` is a window of `a/b`.
 
     Args:
         episode_id: The name of the episode's folder.
@@ -266,7 +273,8 @@ def split_of(episode_id: str) -> str:
     Returns:
         "train", "validation" (chooses checkpoints and thresholds) or "test" (is only reported).
     """
-    draw = int.from_bytes(hashlib.sha256(episode_id.encode()).digest()[:4], "big") / 2**32
+    recording = _WINDOWS.sub("", episode_id).replace(SLASH, "/")
+    draw = int.from_bytes(hashlib.sha256(recording.encode()).digest()[:4], "big") / 2**32
     if draw < TEST_SHARE:
         return "test"
     return "validation" if draw < TEST_SHARE + VALIDATION_SHARE else "train"
@@ -285,8 +293,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} not found: not a dataset, or its collection did not finish; run `jepa-gym "
-            f"collect` (it resumes), or, for data of others, `jepa-gym make-index {folder}`"
+            f"{path} not found: not a dataset, or its collection or conversion did not finish; "
+            "give the command of `jepa-gym collect` or `jepa-gym convert` again (both resume), or, "
+            f"for data of others, `jepa-gym make-index {folder}`"
         )
     try:
         index = parse_json(path.read_text())

@@ -167,7 +167,7 @@ def draw(source: Source, found: Findings, path: Path) -> None:
     names, cameras = list(found.recordings), [x for x, sizes in found.sizes.items() if sizes]
     if not names or not cameras:
         raise ValueError(f"{source.path}: no episode could be read, so there is nothing to draw")
-    names = [names[i] for i in _spaced(len(names), SHEET_EPISODES)]
+    names = [names[i] for i in spaced(len(names), SHEET_EPISODES)]
     rows = [(name, camera) for name in names for camera in cameras]
     high = TILE + TITLE
     sheet = Image.new("RGB", (TILE * (SHEET_FRAMES + 1), high * len(rows)), "white")
@@ -175,7 +175,7 @@ def draw(source: Source, found: Findings, path: Path) -> None:
     for row, (name, camera) in enumerate(rows):
         recording, top = found.recordings[name], high * row
         write.text((2, top), f"{name}, {camera}", "black")
-        shown = _spaced(len(recording.times_s), SHEET_FRAMES)
+        shown = spaced(len(recording.times_s), SHEET_FRAMES)
         try:
             frames = source.frames(name, camera, shown)
         except CorruptEpisodeError:
@@ -204,8 +204,8 @@ def _plot(write: ImageDraw.ImageDraw, states: np.ndarray, corner: tuple[int, int
         write.text((left + 12 * place, top), NAMES[index][0], colour)
 
 
-def _spaced(count: int, most: int) -> list[int]:
-    """Return at most so many numbers below `count`, evenly spread, the ends among them."""
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most `most` numbers below `count`, evenly spread, the ends among them."""
     return sorted({round(x) for x in np.linspace(0, count - 1, min(count, most))})
 
 
@@ -215,7 +215,7 @@ def _run(config: InspectConfig) -> int:
     if not ids:
         raise ValueError(f"{config.data} holds no episode")
     convention = config.state_convention or source.state_convention
-    found = look(source, [ids[i] for i in _spaced(len(ids), config.episodes)], convention)
+    found = look(source, [ids[i] for i in spaced(len(ids), config.episodes)], convention)
     print(describe(source, ids, found, convention))
     if config.output is not None:
         draw(source, found, config.output)

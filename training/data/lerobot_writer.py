@@ -3,7 +3,7 @@
 Pictures are not encoded again: the packets of our videos are put one after the other into files of
 many episodes, so that LeRobot decodes the same pixels. Numbers are float32, as its policies expect.
 Each row's `action` is the one that follows its frame, the last row's is zero: stay. What LeRobot
-has no place for is kept in `meta/jepa_gym.json`: ids (so that what was held out stays so), labels,
+has no place for is kept in `meta/jepa-gym.json`: ids (so that what was held out stays so), labels,
 units. The simulator's states are not written.
 """
 

@@ -166,7 +166,7 @@ def make_index(config: IndexConfig) -> dict[str, Any]:
             "step_s": config.step_s,
             "window_frames": config.frames,
             "windows": sum(measured[entry].windows for entry in kept) * len(samples),
-            "max_move_m": config.max_move_m or _usual_move(moves),
+            "max_move_m": config.max_move_m or usual_move(moves),
             "has_states": all(measured[entry].has_states for entry in kept),
             "left_out": _reasons(left_out),
             "versions": {"jepa_gym": jepa_gym.__version__},
@@ -247,7 +247,7 @@ def _measure(
     return Measured(len(cut.rows), np.concatenate(moves), states is not None)
 
 
-def _usual_move(moves_m: np.ndarray) -> float:
+def usual_move(moves_m: np.ndarray) -> float:
     """Return a bound that holds for nearly all moves, in whole millimetres."""
     if not len(moves_m):
         return DEFAULT_MOVE_M

@@ -4,7 +4,7 @@
 
     meta/info.json                            fps, features, templates of the paths below
     meta/episodes/chunk-000/file-000.parquet  which rows and seconds of which files an episode is
-    meta/jepa_gym.json                        only in what `jepa-gym convert --to lerobot` wrote
+    meta/jepa-gym.json                        only in what `jepa-gym convert --to lerobot` wrote
     data/chunk-000/file-000.parquet           one row per frame
     videos/<feature>/chunk-000/file-000.mp4   the frames of several episodes, one after the other
 
@@ -39,7 +39,7 @@ from jepa_gym.training.data.sources.base import Recording, Source
 from jepa_gym.training.data.units import euler_of_quaternions
 from jepa_gym.training.data.videos import frame_times, read_frames
 
-INFO, OWN = "meta/info.json", "meta/jepa_gym.json"
+INFO, OWN = "meta/info.json", "meta/jepa-gym.json"
 PICTURES = "observation.images."
 """How the names of cameras begin."""
 EXTRINSICS = "camera_extrinsics."
