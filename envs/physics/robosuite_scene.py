@@ -77,11 +77,16 @@ class RobosuiteScene:
         return float(self.task.reward(None))
 
     def objects(self) -> dict[str, np.ndarray]:
-        """Return the task's objects by name -> position (3,) of their bodies in m, base frame."""
-        return {
-            thing.name: self.data.body(thing.root_body).xpos - self.base_m
-            for thing in self.task.model.mujoco_objects
-        }
+        """Return the task's objects by name -> where to take hold, (3,) in m, base frame.
+
+        It is the object's handle if robosuite names one (nuts, the door), else its body's origin.
+        """
+        places = {}
+        for thing in self.task.model.mujoco_objects:
+            handle = thing.important_sites.get("handle")
+            at = self.data.site(handle) if handle else self.data.body(thing.root_body)
+            places[thing.name] = at.xpos - self.base_m
+        return places
 
     def physics(self) -> np.ndarray:
         """Return the simulator's state (n,) float64."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from jepa_gym.envs.physics.arm import Arm
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.manipulation import HOVER_M, ObjectTaskEnv
 from jepa_gym.envs.tasks.sampling import OBJECT_HIGH_M, OBJECT_LOW_M
@@ -45,6 +46,47 @@ PATIENCE = 6
 
 Moves = Iterator[np.ndarray]
 """Actions (7,), each chosen when it is asked for, from the state that is there then."""
+
+
+def wander(
+    arm: Arm,
+    max_move_m: float,
+    rng: np.random.Generator,
+    low: np.ndarray,
+    high: np.ndarray,
+    gripper_rate: float,
+    turns: bool = False,
+) -> Callable[[int], np.ndarray]:
+    """Return a policy of random moves, openings and closings within bounds.
+
+    Args:
+        arm: The arm that moves.
+        max_move_m: Largest move per axis.
+        rng: What is drawn from; half of the policies go on in the direction of the move before.
+        low: Lower bounds of the hand's place (3,) in metres.
+        high: Upper ones.
+        gripper_rate: Share of the moves that also open or close the gripper.
+        turns: Whether the hand turns, too.
+    """
+    memory = 0.6 if rng.random() < 0.5 else 0.0
+    drift = np.zeros(3)
+
+    def act(step: int) -> np.ndarray:
+        nonlocal drift
+        state = arm.state()
+        fresh = rng.uniform(-max_move_m, max_move_m, 3) * rng.choice([1.0, 0.5])
+        drift = memory * drift + (1 - memory) * fresh
+        action = np.zeros(7)
+        action[:3] = np.clip(state[:3] + drift / max(0.5, 1 - memory), low, high) - state[:3]
+        if turns:
+            # wander around the upright pose, mostly about the vertical axis
+            action[3:6] = rng.normal(0, [0.04, 0.04, 0.12]) - 0.3 * state[3:6]
+        if rng.random() < gripper_rate:
+            target = rng.choice([0.0, 1.0, rng.random()], p=[0.4, 0.4, 0.2])
+            action[6] = target - state[6]
+        return action
+
+    return act
 
 
 class Script:

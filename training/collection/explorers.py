@@ -22,7 +22,7 @@ from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.envs.tasks.reach import FrankaReachEnv
 from jepa_gym.envs.tasks.sampling import first_fit, sample_hand_position, sample_object_place
 from jepa_gym.training.collection.adapter import Policy, draw_behaviour
-from jepa_gym.training.collection.behaviours import SCRIPTS
+from jepa_gym.training.collection.behaviours import SCRIPTS, wander
 
 DEFAULT_MIX = {"random": 0.2, "near": 0.2, "held": 0.25, "expert": 0.35}
 """Behaviour -> its share of the episodes by default: random moves anywhere, near the object, with
@@ -91,18 +91,18 @@ def start_episode(
         return kind, _noisy_expert(env, rng)
     if kind == "held":
         _start_held(env, rng)
-        return kind, _wander(env, rng, turns, low=LOW_M, high=HIGH_M, gripper_rate=0.1)
+        return kind, wander(env.arm, env.max_move_m, rng, LOW_M, HIGH_M, 0.1, turns)
     if kind == "near":
         centre = env.object_position()
         low = np.maximum(LOW_M, centre - [0.09, 0.09, 0.02])
         high = np.minimum(HIGH_M, centre + [0.09, 0.09, 0.16])
         env.place_arm(_near_start(env, rng, low, high), closedness=_closedness(rng))
         env.scatter_distractors()
-        return kind, _wander(env, rng, turns, low, high, gripper_rate=0.35)
+        return kind, wander(env.arm, env.max_move_m, rng, low, high, 0.35, turns)
     env.place_object(*sample_object_place(env))
     env.place_arm(sample_hand_position(env), closedness=_closedness(rng))
     env.scatter_distractors()
-    return kind, _wander(env, rng, turns, LOW_M, HIGH_M, gripper_rate=0.25)
+    return kind, wander(env.arm, env.max_move_m, rng, LOW_M, HIGH_M, 0.25, turns)
 
 
 def _closedness(rng: np.random.Generator) -> float:
@@ -134,36 +134,6 @@ def _start_held(env: ObjectTaskEnv, rng: np.random.Generator) -> None:
     lift[:3] = [*rng.uniform(-0.05, 0.05, 2), rng.uniform(0, env.max_move_m)]
     for _ in range(int(rng.integers(0, 4))):
         env.arm.move(lift, env.step_s)
-
-
-def _wander(
-    env: FrankaEnv,
-    rng: np.random.Generator,
-    turns: bool,
-    low: np.ndarray,
-    high: np.ndarray,
-    gripper_rate: float,
-) -> Policy:
-    """Return a policy of random moves that are kept between `low` and `high` (3,) in metres."""
-    memory = 0.6 if rng.random() < 0.5 else 0.0
-    drift = np.zeros(3)
-
-    def act(step: int) -> np.ndarray:
-        nonlocal drift
-        state = env.arm.state()
-        fresh = rng.uniform(-env.max_move_m, env.max_move_m, 3) * rng.choice([1.0, 0.5])
-        drift = memory * drift + (1 - memory) * fresh
-        action = np.zeros(7)
-        action[:3] = np.clip(state[:3] + drift / max(0.5, 1 - memory), low, high) - state[:3]
-        if turns:
-            # wander around the upright pose, mostly about the vertical axis
-            action[3:6] = rng.normal(0, [0.04, 0.04, 0.12]) - 0.3 * state[3:6]
-        if rng.random() < gripper_rate:
-            target = rng.choice([0.0, 1.0, rng.random()], p=[0.4, 0.4, 0.2])
-            action[6] = target - state[6]
-        return action
-
-    return act
 
 
 def _noisy_expert(env: FrankaEnv, rng: np.random.Generator) -> Policy:

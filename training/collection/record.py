@@ -155,7 +155,7 @@ def _foreign_adapter(config: CollectConfig) -> Adapter:
     kind = Adapter
     if config.adapter is not None:
         kind = _imported(config.adapter)
-    elif config.env.startswith("robosuite/"):
+    elif config.env.rpartition(":")[2].startswith("robosuite/"):
         kind = RobosuiteAdapter
     try:
         env = kind.make(config.env, _frame(config), **config.env_arguments())

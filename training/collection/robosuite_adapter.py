@@ -11,6 +11,7 @@ import numpy as np
 from jepa_gym.envs.pictures.cameras import droid_extrinsics
 from jepa_gym.envs.tasks.robosuite_task import RobosuiteEnv
 from jepa_gym.training.collection.adapter import Adapter, Policy
+from jepa_gym.training.collection.behaviours import wander
 
 LOW_M, HIGH_M = np.array([0.30, -0.35, -0.10]), np.array([0.72, 0.40, 0.28])
 """Where the hand wanders, base frame; the table's top is at z = -0.112."""
@@ -51,22 +52,19 @@ class RobosuiteAdapter(Adapter):
 
     def policy(self, behaviour: str, rng: np.random.Generator) -> Policy:
         """Return who acts: see the class."""
-        if behaviour == "random":
-            return self._wander(rng, LOW_M, HIGH_M)
-        places = self._objects()
+        arm, bound = self.robot.scene.arm, self.robot.max_move_m
+        places = self.objects()
         name = str(rng.choice(sorted(places)))
-        if behaviour == "near":
-            low, high = places[name] - AROUND_M * [1, 1, 0], places[name] + AROUND_M
-            return self._wander(rng, np.maximum(low, LOW_M), np.minimum(high, HIGH_M))
-        moves = self._grasp(name, rng)
-        noise_m = rng.choice(NOISE_M)
-
-        def act(step: int) -> np.ndarray:
-            action = next(moves)
-            action[:3] += rng.normal(0, noise_m, 3)
-            return self._clipped(action)
-
-        return act
+        if behaviour == "random":
+            move = wander(arm, bound, rng, LOW_M, HIGH_M, GRIPPER_RATE)
+        elif behaviour == "near":
+            low = np.maximum(places[name] - AROUND_M * [1, 1, 0], LOW_M)
+            high = np.minimum(places[name] + AROUND_M, HIGH_M)
+            move = wander(arm, bound, rng, low, high, GRIPPER_RATE)
+        else:
+            move = self._grasping(name, rng)
+        space = self.robot.action_space
+        return lambda step: np.clip(move(step), space.low, space.high).astype(np.float32)
 
     def extrinsics(self) -> dict[str, np.ndarray]:
         """Return the cameras' poses in the robot's base frame."""
@@ -85,7 +83,7 @@ class RobosuiteAdapter(Adapter):
         """Return the task's name."""
         return {"task": self.robot.task}
 
-    def _objects(self) -> dict[str, np.ndarray]:
+    def objects(self) -> dict[str, np.ndarray]:
         """Return the objects that the hand may come near to -> their places (3,) in metres."""
         places = self.robot.scene.objects()
         middle, half = (LOW_M + HIGH_M) / 2, (HIGH_M - LOW_M) / 2 + 0.1
@@ -96,25 +94,12 @@ class RobosuiteAdapter(Adapter):
         }
         return near or {"table": middle}
 
-    def _clipped(self, action: np.ndarray) -> np.ndarray:
-        space = self.robot.action_space
-        return np.clip(action, space.low, space.high).astype(np.float32)
-
-    def _wander(self, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Policy:
-        """Return a policy of random moves that are kept between `low` and `high` (3,) in metres."""
-        memory = 0.6 if rng.random() < 0.5 else 0.0
-        drift, bound = np.zeros(3), self.robot.max_move_m
+    def _grasping(self, name: str, rng: np.random.Generator) -> Policy:
+        """Return who grasps an object, in half of the episodes some millimetres off."""
+        moves, noise_m = self._grasp(name, rng), rng.choice(NOISE_M)
 
         def act(step: int) -> np.ndarray:
-            nonlocal drift
-            state = self.robot.scene.arm.state()
-            drift = memory * drift + (1 - memory) * rng.uniform(-bound, bound, 3)
-            action = np.zeros(7)
-            goal = np.clip(state[:3] + drift / max(0.5, 1 - memory), low, high)
-            action[:3] = goal - state[:3]
-            if rng.random() < GRIPPER_RATE:
-                action[6] = rng.choice([0.0, 1.0, rng.random()], p=[0.4, 0.4, 0.2]) - state[6]
-            return self._clipped(action)
+            return next(moves) + [*rng.normal(0, noise_m, 3), 0, 0, 0, 0]
 
         return act
 
@@ -123,7 +108,7 @@ class RobosuiteAdapter(Adapter):
         arm = self.robot.scene.arm
         for _ in range(8):
             state = arm.state()
-            offset = self._objects().get(name, state[:3]) - state[:3]
+            offset = self.objects().get(name, state[:3]) - state[:3]
             if np.abs(offset).max() < ALIGNED_M:
                 break
             if np.linalg.norm(offset[:2]) > ALIGNED_M:
