@@ -35,9 +35,8 @@ def row(task: str) -> str:
             adapter.act(action)
             steps.append(time.process_time() - start)
             now = adapter.objects()
-            rise_m = max(
-                rise_m, *(now[name][2] - before[name][2] for name in before.keys() & now.keys())
-            )
+            rises = [now[name][2] - before[name][2] for name in before.keys() & now.keys()]
+            rise_m = max([rise_m, *rises])
         lifted += rise_m > RISE_M
     adapter.env.close()
     times = (f"{1e3 * sum(values) / len(values):.0f}" for values in (resets, steps))
