@@ -88,7 +88,7 @@ class CollectConfig:
             self._check_suite()
         else:
             self._check_foreign()
-        if not self.objects:
+        if not self.objects and self.env is None:
             chosen = DEFAULT_OBJECTS if self.split is None else split_objects(self.split)
             object.__setattr__(self, "objects", chosen)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_files_of_an_episode_are_those_that_are_written_here(tmp_path):
     ray_cluster.put_files(target, {"metadata_000001.json": b"{}"})  # it is there already
     assert read_episode(target, ("left",)).states.shape == (3, 7)
     assert [path.name for path in target.parent.iterdir()] == ["000001"]
+
+
+def test_settings_of_a_foreign_environment_reach_the_workers(tmp_path):
+    config = CollectConfig(
+        output=tmp_path, env="robosuite/Lift", episodes=2, steps=1, image_size=16
+    )
+    again = replace(config, output=Path())  # what is sent to them
+    assert again.settings() == config.settings()
 
 
 def test_an_interrupted_transfer_leaves_nothing(tmp_path):
