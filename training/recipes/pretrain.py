@@ -25,7 +25,6 @@ from typing import Annotated, ClassVar
 
 import torch
 import tyro
-from torch import Tensor
 
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.fill import check_tensors
@@ -35,13 +34,14 @@ from jepa_gym.training.data.clips import ClipArrays, ClipSampler
 from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.monitors import Watched
-from jepa_gym.training.engine.task import Batch, Progress, Task
+from jepa_gym.training.engine.task import Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.augmentations import Augmenter, PretrainAugmentations, still_rows
+from jepa_gym.training.recipes.augmentations import PretrainAugmentations
 from jepa_gym.training.recipes.cooldown import Start
 from jepa_gym.training.recipes.finish import model_config, open_dataset, provenance, report
 from jepa_gym.training.recipes.hand_probe import probe_hand
 from jepa_gym.training.recipes.joint import WATCHED_CLIPS
+from jepa_gym.training.recipes.masked_batches import MaskedBatches
 from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig
 from jepa_gym.training.recipes.pictures import features_clip
@@ -49,8 +49,6 @@ from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
 PREDICTOR_NAME = "masked_predictor.safetensors"
-SINGLE = "single_"
-"""Before the names of what belongs to single frames in a batch."""
 SMALL = EncoderConfig(
     kind="vit", embed_dim=192, depth=6, num_heads=3, latent_dim=192, patch_size=16
 )
@@ -200,38 +198,9 @@ def train(config: PretrainConfig) -> Progress:
         model = MaskedModel(
             world_model, config.predictor, config.frames, config.own_mask_tokens, kinds
         )
-        augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
-        stills = still_rows(config.batch_size, config.stills)
-        per_clip = config.single_frames
-        singles = ClipSampler(arrays, 1, config.batch_size * per_clip, config.seed + 1)
+        batches = MaskedBatches(config, sampler, model, len(settings.frame.cameras))
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0).frames
         watched_masks = model.draw_masks(WATCHED_CLIPS, torch.Generator().manual_seed(config.seed))
-
-        def draw(step: int, rows: slice) -> Batch:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            masks = model.draw_masks(config.batch_size, generator)  # trimmed over the whole batch
-            frames = sampler.batch(step, rows).frames
-            still = stills[rows]
-            frames[still] = frames[still, :1]
-            drawn = {"frames": frames, **augmenter.draw(step, rows)}
-            drawn |= {name: mask[rows] for name, mask in masks.items()}
-            if per_clip:
-                masks = model.draw_masks(singles.batch_size, generator, tubelets=1)
-                rows = slice(*(per_clip * n for n in rows.indices(config.batch_size)[:2]))
-                drawn |= {SINGLE + name: mask[rows] for name, mask in masks.items()}
-                drawn[SINGLE + "frames"] = singles.batch(step, rows).frames
-            return drawn
-
-        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
-            single = {x.removeprefix(SINGLE): batch[x] for x in batch if x.startswith(SINGLE)}
-            batch = augmenter.apply({x: batch[x] for x in batch if not x.startswith(SINGLE)})
-            clips = model.loss(batch.pop("frames"), batch)
-            if not per_clip:
-                return {"loss": clips}
-            frames = single.pop("frames").repeat(1, model.encoder.tubelet_size, 1, 1, 1)
-            frame = model.loss(frames, single)
-            both = {"clips": clips.detach(), "single_frames": frame.detach()}
-            return {"loss": (clips + frame) / 2} | both
 
         has_states = dataset.index.get("has_states", True)
 
@@ -250,8 +219,8 @@ def train(config: PretrainConfig) -> Progress:
 
         task = Task(
             module=model,
-            draw=draw,
-            loss=loss,
+            draw=batches.draw,
+            loss=batches.loss,
             evaluate=lambda: probe(validation),
             score="probe_cm" if has_states else "unjudged",
             inputs={"data": dataset.hash} | ({"from_run": start.digest} if start else {}),

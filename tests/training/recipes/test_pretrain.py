@@ -10,11 +10,14 @@ import torch
 
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig, WorldModelConfig
+from jepa_gym.training.data.clips import ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.checkpoint import Checkpoints
 from jepa_gym.training.engine.schedules import Schedule
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes import joint, pretrain
-from jepa_gym.training.recipes.augmentations import still_rows
+from jepa_gym.training.recipes.augmentations import PretrainAugmentations, still_rows
+from jepa_gym.training.recipes.masked_batches import MaskedBatches
 from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.world_model import WorldModel
 
@@ -140,6 +143,20 @@ def test_stills_show_their_first_frame_all_along(constant, tmp_path, monkeypatch
     monkeypatch.setattr(MaskedModel, "loss", loss)
     pretrain.train(replace(constant, output=tmp_path / "run", stills=0.5, steps=1, minutes=1))
     assert [bool((clip == clip[:1]).all()) for clip in seen[0]] == [False, True, False, True]
+
+
+def test_rows_alone_are_drawn_as_in_the_whole_batch(constant):
+    arrays = Dataset.open(constant.data).load_arrays("train")
+    sampler = ClipSampler(arrays, 4, 4, constant.seed)
+    augment = PretrainAugmentations(crop=(0.3, 1.0), background=0.2)
+    config = replace(constant, single_frames=2, stills=0.5, augment=augment)
+    batches = MaskedBatches(config, sampler, masked_model(), 2)
+    whole = batches.draw(3, slice(0, 4))
+    parts = [batches.draw(3, slice(0, 2)), batches.draw(3, slice(2, 4))]
+    assert len(whole["single_frames"]) == 8 and len(whole["single_seen_0"]) == 8
+    assert whole.keys() == parts[0].keys() and "augment.other" in whole
+    for name, drawn in whole.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), drawn), name
 
 
 def test_each_kind_of_mask_may_have_its_own_mask_token():
