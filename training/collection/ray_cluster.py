@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -44,11 +46,14 @@ def record_on_cluster(config: CollectConfig, seeds: list[int], workers: int) -> 
     started_here = not ray.is_initialized()
     if started_here:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        handler = signal.getsignal(signal.SIGTERM)
         own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         try:
             ray.init(log_to_driver=False, logging_level="error", include_dashboard=False, **own)
         except Exception as error:  # Ray raises the bare class, too
             raise RuntimeError(f"cannot reach or start a Ray cluster: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process without a word
     try:
         task = ray.remote(num_cpus=1, max_retries=3)(episode_files)
         # a path of this machine means nothing to the others

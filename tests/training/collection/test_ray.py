@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +21,29 @@ from jepa_gym.training.data.episodes import read_episode
 SMALL = {"episodes": 4, "steps": 2, "image_size": 16, "camera": "left", "objects": ("box",)}
 
 
-@pytest.mark.filterwarnings("ignore")  # of Ray's own code
-def test_two_workers_record_what_one_process_does(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else whatever else runs goes first
+def test_two_workers_record_what_one_process_does_until_they_are_stopped(tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    alone = collect(CollectConfig(output=tmp_path / "alone", workers=1, **SMALL))
-    config = CollectConfig(output=tmp_path / "shared", workers=2, ray=True, **SMALL)
-    assert collect(config)["content_hash"] == alone["content_hash"]
+    shared = tmp_path / "shared"
+    flags = "--steps 2 --image-size 16 --camera left --objects box --episodes 400 --workers 2 --ray"
+    process = subprocess.Popen(
+        [sys.executable, "-m", collect.__module__, "--output", str(shared), *flags.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # its workers would let everything else go first
+        env=os.environ | {"RAY_worker_niceness": "0"},
+    )
+    deadline = time.monotonic() + 200
+    while len(list(shared.glob("episodes/0*"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "give the same command again" in output
+    count = 1 + max(int(path.name) for path in shared.glob("episodes/0*"))
+    small = SMALL | {"episodes": count, "workers": 1}
+    alone = collect(CollectConfig(output=tmp_path / "alone", **small))
+    assert collect(CollectConfig(output=shared, **small))["content_hash"] == alone["content_hash"]
 
 
 def test_files_of_an_episode_are_those_that_are_written_here(tmp_path):
