@@ -175,7 +175,9 @@ def train(config: ProbeConfig) -> Progress:
         data = video_data(config, classes) if config.labels else suite_data(config)
         run = ProbeRun(config, data, here, published)
         if published:
-            if here.first and not config.dry_run:
+            if config.dry_run:
+                here.say("nothing is trained: --head is tested as it is")
+            elif here.first:
                 write_results(run, config, data.card(Progress()))
             return Progress()
         trainer = Trainer(config, run.task(), here)

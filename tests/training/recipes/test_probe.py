@@ -328,6 +328,20 @@ def test_random_encoders_have_the_sizes_and_nothing_else(encoder):
     assert not any(torch.equal(ours[name], theirs[name]) for name in matrices)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": "anticipation"},
+        {"target": "hand", "probe": "linear"},
+        {"target": "held", "finetune": True, "rates": (1.0,)},
+    ],
+)
+def test_probes_on_a_gpu(data, encoder, tmp_path, changes):
+    probe.train(config(data, tmp_path, model=str(encoder), device="cuda", **changes))
+    assert figures(tmp_path)["test"]
+
+
 def test_mistakes_are_named(data, tmp_path):
     for changes, words in (
         ({"target": "hans"}, "Did you mean `hand`"),
