@@ -30,6 +30,8 @@ def shard(network: nn.Module, device: torch.device, processes: int) -> Callable[
         A function that makes the network what it was, with the parameters of that moment.
     """
     before = [(part, part.__class__, _hooks(part)) for part in network.modules()]
+    for parameter in network.parameters():
+        parameter.data = parameter.data.contiguous()  # FSDP shares out no other layout
     mesh = init_device_mesh(device.type, (processes,))
     for part in network.modules():
         if isinstance(part, Block):
