@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from jepa_gym.training.data.dataset import INDEX_NAME, write_index
 from jepa_gym.training.data.episodes import CorruptEpisodeError
 from jepa_gym.training.data.indexed import EPISODES_NAME, Episodes
 from jepa_gym.training.data.sources import FORMATS, Source, open_source
+from jepa_gym.training.data.units import suspicion
 from jepa_gym.training.data.views import CROPS, Reading
 from jepa_gym.training.data.windows import Entry, cut_episode
 from jepa_gym.training.data.workers import work
@@ -104,7 +106,8 @@ class Measured:
     windows: int
     moves_m: np.ndarray
     """(steps,) largest translation per axis of each step; empty without states."""
-    has_states: bool
+    states: np.ndarray | None
+    """(T, 7) of the first window; None where none were recorded."""
 
 
 def make_index(config: IndexConfig) -> dict[str, Any]:
@@ -126,9 +129,49 @@ def make_index(config: IndexConfig) -> dict[str, Any]:
     convention = _convention(config, sources)
     samples = _samples(config, sources)
     reading = Reading(samples, config.image_size, config.step_s, config.crop, config.frames)
+    measured, left_out = _look_at_all(config, sources, reading)
+    left_out |= _copies(folder, Episodes(sources, tuple(measured), reading))
+    kept = {entry: one for entry, one in measured.items() if entry not in left_out}
+    if not kept:
+        raise ValueError(
+            f"none of the {len(left_out)} episodes in {', '.join(map(str, config.data))} can be "
+            f"used: {_in_words(_reasons(left_out))}"
+        )
+    states = [one.states for one in kept.values() if one.states is not None]
+    doubt = suspicion(np.concatenate(states), convention) if states and convention else None
+    if doubt:
+        print(f"probably wrong: {doubt}", file=sys.stderr)
+    _write_episodes(folder, len(sources), list(kept), left_out)
+    weights = config.weights or [1.0] * len(sources)
+    described = [
+        {"path": os.path.relpath(source.path, folder), "format": source.format, "weight": weight}
+        for source, weight in zip(sources, weights, strict=True)
+    ]
+    moves_m = np.concatenate([one.moves_m for one in kept.values()])
+    index = {
+        "sources": described,
+        "samples": samples,
+        "cameras": samples[0],
+        "image_size": config.image_size,
+        "crop": config.crop,
+        "step_s": config.step_s,
+        "window_frames": config.frames,
+        "windows": sum(one.windows for one in kept.values()) * len(samples),
+        "max_move_m": config.max_move_m or usual_move(moves_m),
+        "has_states": len(states) == len(kept),
+        "left_out": _reasons(left_out),
+        "versions": {"jepa_gym": jepa_gym.__version__},
+    }
+    return write_index(folder, index | ({"state_convention": convention} if convention else {}))
+
+
+def _look_at_all(
+    config: IndexConfig, sources: tuple[Source, ...], reading: Reading
+) -> tuple[dict[Entry, Measured], dict[Entry, str]]:
+    """Look at every episode; return what some give, and why others cannot be used."""
     entries = [(number, name) for number, x in enumerate(sources) for name in x.ids()]
-    left_out: dict[Entry, str] = {}
     measured: dict[Entry, Measured] = {}
+    left_out: dict[Entry, str] = {}
     processes = min(config.workers, len(entries) or 1)
     results = work(partial(_measure, sources, reading, config.verify), entries, processes)
     shown = tqdm(results, "looking at episodes", len(entries), unit="episode")
@@ -137,42 +180,7 @@ def make_index(config: IndexConfig) -> dict[str, Any]:
             left_out[entry] = result
         else:
             measured[entry] = result
-    left_out |= _copies(folder, Episodes(sources, tuple(measured), reading))
-    kept = [entry for entry in measured if entry not in left_out]
-    if not kept:
-        raise ValueError(
-            f"none of the {len(entries)} episodes in {', '.join(map(str, config.data))} can be "
-            f"used: {_in_words(_reasons(left_out))}"
-        )
-    _write_episodes(folder, len(sources), kept, left_out)
-    moves = np.concatenate([measured[entry].moves_m for entry in kept])
-    return write_index(
-        folder,
-        {
-            "sources": [
-                {
-                    "path": os.path.relpath(source.path, folder),
-                    "format": source.format,
-                    "weight": weight,
-                }
-                for source, weight in zip(
-                    sources, config.weights or [1.0] * len(sources), strict=True
-                )
-            ],
-            "samples": samples,
-            "cameras": samples[0],
-            "image_size": config.image_size,
-            "crop": config.crop,
-            "step_s": config.step_s,
-            "window_frames": config.frames,
-            "windows": sum(measured[entry].windows for entry in kept) * len(samples),
-            "max_move_m": config.max_move_m or usual_move(moves),
-            "has_states": all(measured[entry].has_states for entry in kept),
-            "left_out": _reasons(left_out),
-            "versions": {"jepa_gym": jepa_gym.__version__},
-        }
-        | ({"state_convention": convention} if convention else {}),
-    )
+    return measured, left_out
 
 
 def _check_output(folder: Path) -> None:
@@ -244,7 +252,8 @@ def _measure(
         np.zeros(0) if states is None else np.abs(np.diff(states[x, :3], axis=0)).max(1)
         for x in cut.rows
     ]
-    return Measured(len(cut.rows), np.concatenate(moves), states is not None)
+    some = None if states is None else states[cut.rows[0]]
+    return Measured(len(cut.rows), np.concatenate(moves), some)
 
 
 def usual_move(moves_m: np.ndarray) -> float:

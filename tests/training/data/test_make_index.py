@@ -142,6 +142,14 @@ def test_windows_are_a_step_of_physical_time_apart(pair):
     assert abs(np.diff(brightness) - 8).max() <= 3  # four recorded frames
 
 
+def test_what_is_improbable_is_told(pair, tmp_path, capsys):
+    """Roll is near pi: right for DROID's flange, a hand that points up in our convention."""
+    make_index(IndexConfig(data=(pair[1],), output=tmp_path / "a", workers=1, **SMALL))
+    assert "probably wrong" not in capsys.readouterr().err
+    make_index(IndexConfig(data=(pair[0],), output=tmp_path / "b", workers=1, **SMALL))
+    assert "probably wrong: the hand points up" in capsys.readouterr().err
+
+
 def test_windows_of_an_episode_lie_in_its_split(pair):
     dataset = Dataset.open(pair[1])
     arrays = {split: dataset.load_arrays(split) for split in SPLITS}
