@@ -55,7 +55,7 @@ class Arguments:
     """With what, of the catalogue: by default box and cup, and box for reaching, which only looks
     at the object."""
     splits: tuple[str, ...] | None = None
-    """How episodes look: plain (the default), train, object, camera, appearance, all."""
+    """How episodes look: plain (the default), or a split of docs/tasks.md: train, camera, ..."""
     protocols: tuple[str, ...] | None = None
     """Which goal images planners are shown: published, suite, one. By default published, and for
     grasping suite (four images) beside it. Those that show the same run once."""

@@ -7,14 +7,13 @@ itself. Seeds are fixed.
 
 from __future__ import annotations
 
-import colorsys
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gallery_factors import as_variation, columns, factor_values, texture_names, written
 from PIL import Image
 
 import jepa_gym  # noqa: F401  (registers the environments)
@@ -22,8 +21,8 @@ from jepa_gym.envs.droid import make_droid
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.pictures.generated import PREFIX
 from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, MIN_SIZE_PX
-from jepa_gym.envs.pictures.textures import TEXTURES, texture
-from jepa_gym.envs.splits import FACTORS, SPLITS, Choices, Ranges, Textures, split_objects
+from jepa_gym.envs.pictures.textures import texture
+from jepa_gym.envs.splits import FACTORS, SPLITS, split_objects
 from jepa_gym.envs.tasks.base import FrankaEnv
 
 Tiles = Iterator[tuple[str, np.ndarray]]
@@ -36,8 +35,6 @@ FILM_FRAMES = 7
 SPLIT_EPISODES = 10
 SPLIT_PX = 128
 """Height of a split's pictures; that is what models are shown."""
-GENERATED_SHOWN = 10
-"""Generated textures of a zone that are shown."""
 TEXTURE_PX = 96
 RANDOM_SEEDS = (11, 12)
 SEVERAL_CAMERAS = ("left+wrist", "left+right")
@@ -114,50 +111,24 @@ def sheets() -> list[Sheet]:
         Sheet("droid", "droid", "Every task in the DROID view.", _draw_droid),
         Sheet("objects", "objects", f"On the table: {names}.", _draw_objects, 5),
         Sheet("objects_held", "objects", "The same, grasped and lifted.", _draw_held, 5),
-        Sheet("textures", "factors", _textures_alt(), _draw_textures, 10),
+        Sheet(
+            "textures",
+            "factors",
+            f"Textures: {', '.join(f'{name} ({zone})' for zone, name in texture_names())}.",
+            _draw_textures,
+            10,
+        ),
     ]
     for factor in FACTORS:
         if factor != "object":  # shown with the objects
-            shown = (f"{_written(value)} ({group})" for group, value in factor_values(factor))
+            shown = (f"{written(value)} ({group})" for group, value in factor_values(factor))
             alt = f"{factor}: {', '.join(shown)}."
             draw = functools.partial(_draw_factor, factor)
-            found.append(Sheet(f"factor_{factor}", "factors", alt, draw, _factor_columns(factor)))
+            found.append(Sheet(f"factor_{factor}", "factors", alt, draw, columns(factor)))
     for split in SPLITS:
         alt = f"First frames of {SPLIT_EPISODES} episodes drawn from the split {split}."
         draw = functools.partial(_draw_split, split)
         found.append(Sheet(f"split_{split}", "splits", alt, draw, 5))
-    return found
-
-
-def factor_values(factor: str) -> list[tuple[str, Any]]:
-    """Return the (zone, value) pairs of a factor that are shown.
-
-    Numbers show the middle of each interval, in ascending order; choices show every value, textures
-    one with a name and a generated one of each zone.
-    """
-    entry = FACTORS[factor]
-    zones = [("train", entry.train), ("held out", entry.held_out), ("far", entry.far)]
-    found: list[tuple[str, Any]] = []
-    for zone, shown in zones:
-        if isinstance(shown, Textures):
-            found += [(zone, shown.named[0]), (zone, f"{PREFIX}{shown.seeds[0]}")]
-        elif isinstance(shown, Choices):
-            found += [(zone, value) for value in shown.values]
-        elif shown is not None:
-            found += [(zone, sum(interval) / 2) for interval in shown.intervals]
-    numbers = isinstance(entry.train, Ranges)
-    return sorted(found, key=lambda pair: pair[1]) if numbers else found
-
-
-def texture_names() -> list[tuple[str, str]]:
-    """Return the (zone, name) pairs of all textures that are shown as they are."""
-    found = [("in no split", name) for name in TEXTURES]
-    entry = FACTORS["table_texture"]
-    for zone, shown in (("train", entry.train), ("held out", entry.held_out), ("far", entry.far)):
-        assert isinstance(shown, Textures)
-        found = [(zone, name) if name in shown.named else (old, name) for old, name in found]
-        seeds = range(shown.seeds[0], shown.seeds[0] + GENERATED_SHOWN)
-        found += [(zone, f"{PREFIX}{seed}") for seed in seeds]
     return found
 
 
@@ -276,10 +247,6 @@ def _draw_held(tile: int) -> Tiles:
             yield label, close_up(env, subgoal.pixels, hand, HELD_ZOOM)
 
 
-def _textures_alt() -> str:
-    return f"Textures: {', '.join(f'{name} ({zone})' for zone, name in texture_names())}."
-
-
 def _draw_textures(tile: int) -> Tiles:
     side = min(tile, TEXTURE_PX)
     for zone, name in texture_names():
@@ -298,7 +265,7 @@ def _draw_factor(factor: str, tile: int) -> Tiles:
             picture = observation["pixels"]
             if zoom > 1:
                 picture = close_up(env, picture, _above(env, height_m), zoom)
-            yield f"{_written(value)} ({group})", picture
+            yield f"{written(value)} ({group})", picture
 
 
 def _draw_split(split: str, tile: int) -> Tiles:
@@ -309,30 +276,6 @@ def _draw_split(split: str, tile: int) -> Tiles:
         with gym.make("FrankaPickPlace-v0", obj=obj, image_size=size, split=split) as env:
             observation, _ = env.reset(seed=SEED + episode)
             yield f"{split}: {obj}", observation["pixels"]
-
-
-def as_variation(factor: str, value: Any) -> dict[str, Any]:
-    """Return what `reset(options={"variation": ...})` takes to show a factor at a value."""
-    thing = {"size_m": (0.02, 0.025, 0.04)}
-    if factor == "object_hue":
-        return {"object_rgb": colorsys.hsv_to_rgb(value, 0.8, 0.85)}
-    if factor == "light_hue":
-        return {"light_rgb": colorsys.hsv_to_rgb(value, 0.3, 1.0)}
-    if factor == "light_saturation":
-        return {"light_rgb": colorsys.hsv_to_rgb(0.08, value, 1.0)}
-    if factor == "camera_magnification":
-        return {"camera_zoom": value}
-    if factor == "floor_texture":
-        return {"camera_distance": 1.5, factor: value}  # from afar the floor shows
-    if factor == "distractor_count":
-        colours = [colorsys.hsv_to_rgb(hue, 0.7, 0.75) for hue in np.linspace(0.1, 0.9, value)]
-        places = [(x, y) for y in (-0.2, 0.2, -0.34, 0.34) for x in (0.4, 0.62)]
-        pairs = zip(places[:value], colours, strict=True)
-        return {"distractors": [thing | {"position": at, "rgb": rgb} for at, rgb in pairs]}
-    if factor == "distractor_shape":
-        place = {"position": (0.6, -0.14), "rgb": (0.8, 0.6, 0.2)}
-        return {"distractors": [thing | place | {"shape": value}]}
-    return {factor: value}
 
 
 def close_up(env: gym.Env, picture: np.ndarray, point: np.ndarray, zoom: int = ZOOM) -> np.ndarray:
@@ -359,12 +302,3 @@ def close_up(env: gym.Env, picture: np.ndarray, point: np.ndarray, zoom: int = Z
 def _above(env: gym.Env, height_m: float) -> np.ndarray:
     """Return the point (3,) in m that lies so high above the object's place on the table."""
     return np.array([*core(env).object_position()[:2], height_m])
-
-
-def _factor_columns(factor: str) -> int:
-    count = len(factor_values(factor))
-    return 6 if count > 8 or count == 6 else 4
-
-
-def _written(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
