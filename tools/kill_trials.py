@@ -125,6 +125,9 @@ def trials() -> dict[str, Trial]:
     curve = str(scripts / "planner_curve.py")
     return {
         "collect": Trial((*CLI, "collect", "--output", "{out}", "--episodes", "60"), episodes),
+        "convert": Trial(
+            (*CLI, "convert", "{data}", "{out}", "--image-size", "64", "--frames", "4"), episodes
+        ),
         "joint": Trial((*CLI, "joint", *train), run_folder),
         "pretrain": Trial((*CLI, "pretrain", *train), run_folder),
         "posttrain": Trial((*CLI, "posttrain", "--encoder", "{encoder}", *train), run_folder),

@@ -96,8 +96,11 @@ class RobomimicSource(Source):
         """Say whether this is an HDF5 file with a group `data`."""
         if not path.is_file() or path.suffix not in SUFFIXES or not h5py.is_hdf5(path):
             return False
-        with h5py.File(path, "r") as file:
-            return "data" in file
+        try:
+            with h5py.File(path, "r") as file:
+                return "data" in file
+        except UNREADABLE:
+            return False
 
     def ids(self) -> list[str]:
         """Return the names of the demonstrations."""
