@@ -46,8 +46,7 @@ class Task:
     watch: Callable[[], Watched] | None = None
     """What tells a collapse; called as `evaluate` is."""
     pictures: Callable[[], Mapping[str, np.ndarray]] | None = None
-    """Pictures (Y, X, 3) uint8 to look at, by name; called as `evaluate` is, by the first process
-    alone."""
+    """Pictures (Y, X, 3) uint8 to look at, by name; called as `evaluate` is."""
     tuning: Callable[[str], Tuning] | None = None
     """Name of a parameter -> how it is trained, where that is not as the configuration says."""
 

@@ -273,8 +273,12 @@ class Trainer:
             figures = dict(self.task.evaluate())
             if self.task.watch:
                 figures |= collapse_figures(self.task.watch())
-            if self.log and self.task.pictures:
-                self.log.draw(self.progress.step, self.task.pictures())
+            # Where parameters are shared out, what one process computes alone makes it gather in
+            # another order than the others at the next step: so all draw.
+            if self.task.pictures and (self.log or self._unshard):
+                pictures = self.task.pictures()
+                if self.log:
+                    self.log.draw(self.progress.step, pictures)
             return figures
 
     def _begin(self, plan: Plan) -> Status:

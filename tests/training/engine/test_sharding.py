@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -70,7 +71,12 @@ def train(run: RunConfig, killed_at: int = -1) -> Progress:
             called = pair.head(pair.run(pair.encoder, torch.ones(1, 3, 16))).square().mean()
             return {"score": (direct + called).item()}
 
-        task = Task(pair, draw, loss, evaluate, "score", {}, after_step=follow)
+        @torch.no_grad()
+        def pictures() -> dict[str, np.ndarray]:
+            shown = pair.run(pair.encoder, torch.ones(1, 3, 16)) > 0  # 3 x 16 tokens as a picture
+            return {"shown": shown[0, ..., None].expand(-1, -1, 3).byte().numpy()}
+
+        task = Task(pair, draw, loss, evaluate, "score", {}, after_step=follow, pictures=pictures)
         progress = Trainer(run, task, here).run()
         path = run.output / f"{here.rank}.pt"
         torch.save(pair.state_dict(), path)
