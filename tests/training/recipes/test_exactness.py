@@ -178,7 +178,7 @@ def test_processes_that_share_the_parameters_have_the_losses_of_one(
     name, recipes, tmp_path, monkeypatch
 ):
     train, config = recipes[name]
-    config = replace(config, bf16=False, steps=6, eval_every=6, save_every=6)
+    config = replace(config, bf16=False, steps=6, eval_every=3, save_every=3)
     one, two = (replace(config, output=tmp_path / kind) for kind in ("one", "two"))
     train(one)
     assert in_two(monkeypatch, lambda: train(replace(two, parallel="fsdp"))) == [0, 0]
