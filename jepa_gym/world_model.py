@@ -100,7 +100,7 @@ class WorldModel(nn.Module):
         """Load a model, in eval mode.
 
         Args:
-            source: ``default`` for the checkpoint shipped with the package; a folder of
+            source: ``default`` or ``vjepa-small``, shipped with the package; a folder of
                 `save_pretrained` or of `export.world_model`; a file of V-JEPA 2-AC, the original or
                 that of jepa-wms; or what is downloaded: a name that `jepa-gym download` lists, or
                 ``hf:OWNER/NAME`` on the Hugging Face hub.

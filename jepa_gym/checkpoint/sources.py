@@ -10,7 +10,8 @@ from jepa_gym.checkpoint.download import fetch
 from jepa_gym.checkpoint.registry import REGISTRY
 from jepa_gym.names import did_you_mean
 
-SHIPPED = ("default",)
+SHIPPED = ("default", "vjepa-small")
+"""Models in the package: of the joint recipe, and of the published one with a frozen encoder."""
 HUB = "hf:"
 """Before a name on the Hugging Face hub."""
 _HUB_FILES = (
@@ -28,7 +29,7 @@ def locate(source: str | Path, local_files_only: bool = False) -> Path:
     """Return the file or folder of a model, downloaded if need be.
 
     Args:
-        source: `default`, the model in the package; a file or folder; a name of
+        source: `default` or `vjepa-small`, the models in the package; a file or folder; a name of
             `jepa_gym.checkpoint.registry.REGISTRY`; or `hf:OWNER/NAME` on the Hugging Face hub.
         local_files_only: Whether to fail rather than download.
 

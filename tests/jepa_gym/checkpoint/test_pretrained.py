@@ -6,6 +6,7 @@ import json
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from jepa_gym.checkpoint import download as hub
 from jepa_gym.checkpoint import export, published
 from jepa_gym.checkpoint.errors import CheckpointError
+from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.models import (
     ActionConditionedPredictor,
@@ -96,12 +98,26 @@ def test_official_numbers(official, encoder, predictor):
         assert (model.predict(latents, actions, states) - predicted).abs().max() <= 2e-4
 
 
-def test_the_shipped_model_keeps_its_memory_layout():
-    model = WorldModel.from_pretrained("default")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_keeps_its_memory_layout(name):
+    model = WorldModel.from_pretrained(name)
     fresh = WorldModel(model.config)
     for name, tensor in fresh.state_dict().items():
         assert model.state_dict()[name].stride() == tensor.stride()
     assert all(x.device.type == "cpu" for x in (*model.parameters(), *model.buffers()))
+
+
+def test_the_published_recipe_at_small_size_reads_the_hand_from_pictures():
+    """Its start frames are of episodes that it never learned from."""
+    model = WorldModel.from_pretrained("vjepa-small")
+    assert sum(x.stat().st_size for x in model.folder.iterdir()) <= 25 * 2**20
+    with np.load(model.folder / "start_frames.npz") as starts:
+        frames, states = starts["frames"], torch.from_numpy(starts["states"])
+    read = model.readout(model.encode(frames[:, None])[:, 0])
+    normaliser, columns = model.normaliser, [0, 1, 2, 6]
+    read = read * normaliser.state_std[columns] + normaliser.state_mean[columns]
+    error = (read - states[:, columns]).abs().mean(0)
+    assert (error[:3] < 0.02).all() and error[3] < 0.05  # 2 cm, and a twentieth of the opening
 
 
 def test_jepa_wms(tmp_path, encoder, predictor):
