@@ -142,8 +142,9 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         if not windows:
             raise ValueError(
                 f"none of the {len(ids)} episodes in {config.data} gave a window of "
-                f"{config.frames} frames every {config.step_s:g} s: {short} are too short, "
-                f"{len(skipped)} corrupt {skipped[:1]}"
+                f"{config.frames} frames every {config.step_s:g} s: {short} are too short"
+                + (f", {len(skipped)} corrupt ({skipped[0]})" if skipped else "")
+                + ". Give fewer --frames, or another --step-s"
             )
         return write_index(
             config.output,
