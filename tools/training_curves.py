@@ -1,7 +1,7 @@
 """Draw the curves of training runs that follow on each other.
 
-`python tools/training_curves.py runs/cooldown runs/posttrain` draws for each run the loss and, below
-it, the figure that chose its best state, over the steps.
+`python tools/training_curves.py runs/cooldown runs/posttrain` draws for each run the loss and
+below it the figure that chose its best state, over the steps.
 """
 
 from __future__ import annotations
