@@ -160,6 +160,21 @@ class ClipSampler:
         places = zip(episodes.tolist(), starts.tolist(), strict=True)
         return [(e, s, s + self.frames) for e, s in places][rows]
 
+    def goals(self, number: int, rows: slice = slice(None)) -> torch.Tensor:
+        """Return hindsight goals of a batch's clips, (B, Y, X, 3) uint8.
+
+        Each is a frame of the same episode, uniformly drawn from the clip's last one to the
+        episode's.
+        """
+        length = self.arrays.states.shape[1]
+        rng = np.random.default_rng((self.seed, number, 1))
+        shares = rng.random(self.batch_size)[rows]
+        spans = []
+        for (episode, _, stop), share in zip(self.spans(number, rows), shares, strict=True):
+            goal = stop - 1 + int(share * (length - stop + 1))
+            spans.append((episode, goal, goal + 1))
+        return torch.from_numpy(self.arrays.clips(spans)[:, 0])
+
     def extrinsics(self, number: int, rows: slice = slice(None)) -> torch.Tensor:
         """Return the poses of the cameras in the clips of a batch, (B, T, cameras, 6) float32.
 

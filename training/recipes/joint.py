@@ -3,8 +3,9 @@
 `jepa-gym joint --data DATASET --output RUN --minutes 40`
 
 Loss: squared error of the next latent (teacher forcing and two-step rollout), SIGReg on the
-batch-normed latents against collapse, and two small heads that read the state and the action from
-latents. No moving average, no stop-gradient.
+batch-normed latents against collapse, and small heads that read from latents the state, the action
+between two successive ones, and the action that leads on to a goal, which is a later frame of the
+same episode (hindsight). No moving average, no stop-gradient.
 
 What is easiest to predict is what never moves. Where the heads are weak, or learn too fast to
 settle, the latents hold the static scene (which object stands where) and ignore the arm: the
@@ -70,6 +71,9 @@ class JointConfig(RunConfig):
     action_weight: float = 5.0
     """Weight of the head that reads the action from two successive latents (scaled actions have a
     variance of about 0.1, states of 1)."""
+    goal_weight: float = 1.0
+    """Weight of the head that reads the action to a hindsight goal from a latent, the state and the
+    goal's latent; 0 draws no goals."""
     readout_weight: float | None = None
     """Gives the finished model a linear readout of hand and gripper from its latents, fitted to
     them as they are, and this weight in the cost of plans; None for none."""
@@ -88,19 +92,32 @@ class JointConfig(RunConfig):
                 "the joint recipe needs `encoder.kind`='conv': without its batch norm an encoder "
                 f"collapses, got {self.encoder.kind!r}"
             )
+        if not self.goal_weight >= 0:
+            raise ValueError(f"`goal_weight` must be at least 0, got {self.goal_weight}")
         check_rollout(self.rollout_steps, self.frames)
 
 
 class JointModel(nn.Module):
-    """A world model with the two heads that only training uses."""
+    """A world model with the heads that only training uses."""
 
-    def __init__(self, world_model: WorldModel, head_width: int = 16, hidden: int = 256) -> None:
+    def __init__(
+        self,
+        world_model: WorldModel,
+        goals: bool = True,
+        head_width: int = 16,
+        hidden: int = 256,
+        goal_width: int = 48,
+        goal_hidden: int = 512,
+    ) -> None:
         """Create the heads.
 
         Args:
             world_model: The model to train.
+            goals: Whether there is a head for actions to hindsight goals.
             head_width: Channels per token that the action head sees.
             hidden: Width of the action head.
+            goal_width: Channels per token that the goal head sees.
+            goal_hidden: Width of the goal head.
         """
         super().__init__()
         self.world_model = world_model
@@ -111,6 +128,17 @@ class JointModel(nn.Module):
         self.action_head = nn.Sequential(
             nn.Linear(2 * tokens * head_width, hidden), nn.GELU(), nn.Linear(hidden, 7)
         )
+        if goals:
+            self.goal_squeeze = nn.Linear(width, goal_width)
+            self.goal_head = nn.Sequential(
+                nn.Linear(2 * tokens * goal_width + 7, goal_hidden),
+                nn.LayerNorm(goal_hidden),
+                nn.GELU(),
+                nn.Linear(goal_hidden, goal_hidden),
+                nn.LayerNorm(goal_hidden),
+                nn.GELU(),
+                nn.Linear(goal_hidden, 7),
+            )
 
     def read_states(self, latents: Tensor) -> Tensor:
         """Read standardised states (B, T, 7) from latents (B, T, N, D), linearly."""
@@ -120,6 +148,18 @@ class JointModel(nn.Module):
         """Read scaled actions (B, T - 1, 7) from successive latents (B, T, N, D)."""
         squeezed = self.squeeze(latents).flatten(2)  # (B, T, N * head_width)
         return self.action_head(torch.cat([squeezed[:, :-1], squeezed[:, 1:]], -1))
+
+    def read_actions_to(self, goals: Tensor, latents: Tensor, states: Tensor) -> Tensor:
+        """Read scaled actions (B, T, 7) that lead on to a goal.
+
+        Args:
+            goals: (B, 1, N, D).
+            latents: (B, T, N, D).
+            states: (B, T, 7), standardised.
+        """
+        here, there = (self.goal_squeeze(x).flatten(2) for x in (latents, goals))
+        there = there.expand_as(here)
+        return self.goal_head(torch.cat([here, there, states.to(here.dtype)], -1))
 
 
 def joint_losses(
@@ -134,15 +174,19 @@ def joint_losses(
 
     Args:
         model: In training mode.
-        frames: (B, T, Y, X, 3) uint8, or float in [0, 255].
+        frames: (B, T, Y, X, 3) uint8, or float in [0, 255]; if `config.goal_weight` is not 0, one
+            more, the clip's hindsight goal.
         states: (B, T, 7).
         actions: (B, T - 1, 7).
         config: The weights.
         generator: For the directions of SIGReg.
+
+    Reference: goals in hindsight with any number of steps between, as in multi-step inverse models
+        (arXiv 2207.08229); their head and its L1 loss are ours.
     """
     world_model = model.world_model
     features = world_model.features(frames).float()
-    latents = layer_norm(features)
+    latents, goal = layer_norm(features).tensor_split([states.shape[1]], 1)
     forced, rollout = teacher_forcing_and_rollout(
         *(world_model, latents, actions, states, F.mse_loss),
         *(config.rollout_steps, config.rollout_loss),
@@ -159,14 +203,18 @@ def joint_losses(
         + config.state_weight * state
         + config.action_weight * action
     )
-    return {
-        "loss": total,
-        "teacher_forcing": forced.detach(),
-        "rollout": rollout.detach(),
-        "sigreg": regulariser.detach(),
-        "state": state.detach(),
-        "action": action.detach(),
+    parts = {
+        "teacher_forcing": forced,
+        "rollout": rollout,
+        "sigreg": regulariser,
+        "state": state,
+        "action": action,
     }
+    if config.goal_weight:
+        led = model.read_actions_to(goal, latents[:, :-1], standardised[:, :-1])
+        parts["goal"] = F.l1_loss(led.float(), scaled)
+        total = total + config.goal_weight * parts["goal"]
+    return {"loss": total} | {name: part.detach() for name, part in parts.items()}
 
 
 @torch.no_grad()
@@ -212,7 +260,7 @@ def train(config: JointConfig) -> Progress:
         sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
         settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
-        model = JointModel(WorldModel(settings))
+        model = JointModel(WorldModel(settings), goals=config.goal_weight > 0)
         augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         judges = Judges.choose(dataset, settings.context_frames, here)
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
@@ -222,13 +270,20 @@ def train(config: JointConfig) -> Progress:
             seen = augmenter.apply(batch)
             return joint_losses(model, **seen, config=config, generator=generator)
 
+        def draw(step: int, rows: slice) -> Batch:
+            batch = vars(sampler.batch(step, rows)) | augmenter.draw(step, rows)
+            if config.goal_weight:
+                goals = sampler.goals(step, rows)[:, None]
+                batch["frames"] = torch.cat([batch["frames"], goals], 1)
+            return batch
+
         def evaluate() -> dict[str, float]:
             calibrate(model.world_model, sampler)
             return judges.validation.evaluate(model.world_model)
 
         task = Task(
             module=model,
-            draw=lambda step, rows: vars(sampler.batch(step, rows)) | augmenter.draw(step, rows),
+            draw=draw,
             loss=loss,
             evaluate=evaluate,
             score="landscape_error",

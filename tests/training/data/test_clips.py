@@ -66,6 +66,20 @@ def test_windows_are_drawn_by_their_weights():
     assert sampler.spans(3, slice(5, 9)) == sampler.spans(3)[5:9]
 
 
+def test_hindsight_goals_come_after_the_clip_in_its_episode():
+    frames = np.arange(3 * 6, dtype=np.uint8).reshape(3, 6, 1, 1, 1)
+    states, actions = np.zeros((3, 6, 7), np.float32), np.zeros((3, 5, 7), np.float32)
+    arrays = ClipArrays(frames, np.arange(3), ("a", "b", "c"), states, actions)
+    sampler, seen = ClipSampler(arrays, 3, 16, 0), set()
+    for number in range(20):
+        goals = sampler.goals(number)[:, 0, 0, 0].tolist()
+        assert goals[4:9] == sampler.goals(number, slice(4, 9))[:, 0, 0, 0].tolist()
+        for (episode, _, stop), goal in zip(sampler.spans(number), goals, strict=True):
+            assert episode == goal // 6 and goal % 6 >= stop - 1
+            seen.add((stop - 1, goal % 6))
+    assert seen == {(last, goal) for last in (2, 3, 4, 5) for goal in range(last, 6)}
+
+
 def test_poses_of_cameras():
     poses = np.arange(4)[:, None, None, None] * np.ones((1, 6, 2, 6), np.float32)
     sampler = ClipSampler(arrays_of(4, extrinsics=poses), 3, 5, seed=1)

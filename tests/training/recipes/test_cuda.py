@@ -53,7 +53,7 @@ def joint() -> Task:
 
     def draw(step: int, rows: slice) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(step)
-        frames = torch.randint(256, (8, 4, 32, 32, 3), dtype=torch.uint8, generator=generator)
+        frames = torch.randint(256, (8, 5, 32, 32, 3), dtype=torch.uint8, generator=generator)
         states, actions = (torch.randn(8, n, 7, generator=generator) / 10 for n in (4, 3))
         return {"frames": frames[rows], "states": states[rows], "actions": actions[rows]}
 

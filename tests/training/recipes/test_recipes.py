@@ -83,14 +83,14 @@ def test_joint_losses_fall_and_reach_every_parameter(runs):
     arrays = dataset.load_arrays("train")
     settings = joint.model_config(dataset, arrays, config.encoder, config.predictor, 4)
     model = joint.JointModel(WorldModel(settings))
-    batch = joint.ClipSampler(arrays, 4, 8, 0).batch(0)
+    sampler = joint.ClipSampler(arrays, 4, 8, 0)
+    batch = sampler.batch(0)
+    frames = torch.cat([batch.frames, sampler.goals(0)[:, None]], 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     values = []
     for step in range(40):
         generator = torch.Generator().manual_seed(step)
-        losses = joint.joint_losses(
-            model, batch.frames, batch.states, batch.actions, config, generator
-        )
+        losses = joint.joint_losses(model, frames, batch.states, batch.actions, config, generator)
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
@@ -122,6 +122,14 @@ def test_joint_refuses_what_fails(runs):
         joint_config(runs, encoder=VIT)
     with pytest.raises(ValueError, match="less than `frames`"):
         joint_config(runs, frames=2)
+    with pytest.raises(ValueError, match="`goal_weight` must be at least 0"):
+        joint_config(runs, goal_weight=-1.0)
+
+
+def test_joint_without_goals(runs):
+    progress = joint.train(joint_config(runs, goal_weight=0.0, output=runs[0] / "goalless"))
+    assert progress.step > 0
+    assert not any("goal" in line for line in read_log(runs[0] / "goalless"))
 
 
 def shown(run: Path, name: str) -> list[tuple[int, int]]:
