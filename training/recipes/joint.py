@@ -15,6 +15,7 @@ prediction losses are then small, and the energy is flat.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,10 @@ from torch import Tensor, nn
 from jepa_gym.config import EncoderConfig, PredictorConfig
 from jepa_gym.models.conv_encoder import PerLocationBatchNorm
 from jepa_gym.normalisation import layer_norm
-from jepa_gym.training.data.clips import Batch as Clips
-from jepa_gym.training.data.clips import ClipSampler
+from jepa_gym.training.data.clips import ClipArrays, ClipSampler
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import RunConfig, run_recipe
-from jepa_gym.training.engine.distributed import processes
-from jepa_gym.training.engine.monitors import Watched
+from jepa_gym.training.engine.distributed import first_process_first, processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.augmentations import Augmentations, Augmenter
@@ -38,7 +38,8 @@ from jepa_gym.training.recipes.losses import (
     sigreg,
     teacher_forcing_and_rollout,
 )
-from jepa_gym.training.recipes.pictures import predicted_clip
+from jepa_gym.training.recipes.pictures import WATCHED_CLIPS, predicted_clip, watch
+from jepa_gym.training.recipes.posttrain_start import fine_tuned
 from jepa_gym.world_model import WorldModel
 
 ENCODER = EncoderConfig(patch_size=64, embed_dim=384, depth=2, num_heads=6, latent_dim=160)
@@ -47,7 +48,6 @@ pixels) two cores imagine ten times as fast as they simulate. The encoder, which
 may be wide."""
 PREDICTOR = PredictorConfig(embed_dim=160, depth=3, num_heads=4)
 """No narrower than the latents, else it cannot give all of their channels."""
-WATCHED_CLIPS = 32
 HEAD_SCALE = 1 / 16
 """The state head sums thousands of inputs: at the trunk's learning rate it would never settle."""
 
@@ -56,6 +56,11 @@ HEAD_SCALE = 1 / 16
 class JointConfig(RunConfig):
     """Train a world model's encoder and predictor together."""
 
+    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "init")
+
+    init: str | None = None
+    """World model of this recipe to go on from, in place of random weights: a name or a folder.
+    Sizes and units are the model's, cameras and time those of the data."""
     frames: int = 4
     """Consecutive frames of a clip."""
     rollout_steps: int = 2
@@ -240,12 +245,23 @@ def calibrate(world_model: WorldModel, sampler: ClipSampler, batches: int = 16) 
     world_model.eval()
 
 
-def watch(model: WorldModel, clips: Clips) -> Watched:
-    """Encode clips and predict their frames, for the collapse monitors."""
-    latents = model.encode(clips.frames)
-    actions, states = (x.to(latents.device) for x in (clips.actions, clips.states))
-    predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
-    return Watched(latents.flatten(0, 1), latents[:, 1:], predicted)
+def _go_on_from(
+    config: JointConfig, dataset: Dataset, arrays: ClipArrays
+) -> tuple[WorldModel, str]:
+    """Return the model of `config.init`, made for a dataset, and its weights' hash.
+
+    Raises:
+        ValueError: If it is of another kind, or other sizes are asked for.
+    """
+    assert config.init
+    with first_process_first():
+        given = WorldModel.from_pretrained(config.init)
+    if (kind := given.config.encoder.kind) != "conv":
+        raise ValueError(
+            f"--init {config.init} has an encoder of the kind {kind!r}, and the joint recipe goes "
+            "on from `conv` alone: give a model of `jepa-gym joint`"
+        )
+    return fine_tuned(config, given, dataset, arrays)
 
 
 def train(config: JointConfig) -> Progress:
@@ -259,8 +275,14 @@ def train(config: JointConfig) -> Progress:
         arrays, validation = dataset.load_arrays("train"), dataset.load_arrays("validation")
         sampler = ClipSampler(arrays, config.frames, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
-        settings = model_config(dataset, arrays, config.encoder, config.predictor, config.frames)
-        model = JointModel(WorldModel(settings), goals=config.goal_weight > 0)
+        inputs = {"data": dataset.hash}
+        if config.init:
+            world_model, inputs["init"] = _go_on_from(config, dataset, arrays)
+        else:
+            sizes = config.encoder, config.predictor, config.frames
+            world_model = WorldModel(model_config(dataset, arrays, *sizes))
+        settings = world_model.config
+        model = JointModel(world_model, goals=config.goal_weight > 0)
         augmenter = Augmenter(config.augment, sampler, len(settings.frame.cameras))
         judges = Judges.choose(dataset, settings.context_frames, here)
         watched = ClipSampler(validation, config.frames, WATCHED_CLIPS, config.seed).batch(0)
@@ -287,7 +309,7 @@ def train(config: JointConfig) -> Progress:
             loss=loss,
             evaluate=evaluate,
             score="landscape_error",
-            inputs={"data": dataset.hash},
+            inputs=inputs,
             watch=lambda: watch(model.world_model, watched),
             pictures=lambda: {"imagined": predicted_clip(model.world_model, watched, None)},
         )

@@ -1,4 +1,4 @@
-"""Pictures of what a model in training sees and predicts, for TensorBoard."""
+"""What is watched of a model in training: collapse monitors, and pictures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from torch import Tensor
 
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import Batch
+from jepa_gym.training.engine.monitors import Watched
 from jepa_gym.world_model import WorldModel
 
+WATCHED_CLIPS = 32
 EDGES = torch.tensor([0.01, 0.99])
 """Quantiles that get the darkest and the brightest colour."""
+
+
+def watch(model: WorldModel, clips: Batch) -> Watched:
+    """Encode clips and predict their frames, for the collapse monitors."""
+    latents = model.encode(clips.frames)
+    actions, states = (x.to(latents.device) for x in (clips.actions, clips.states))
+    predicted = model.predict(latents[:, :-1], actions, states[:, :-1])
+    return Watched(latents.flatten(0, 1), latents[:, 1:], predicted)
 
 
 @torch.no_grad()

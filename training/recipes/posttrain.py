@@ -31,13 +31,12 @@ from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
 from jepa_gym.training.recipes.augmentations import Augmentations, Augmenter
 from jepa_gym.training.recipes.finish import Judges, finish_model, open_dataset
-from jepa_gym.training.recipes.joint import WATCHED_CLIPS, watch
 from jepa_gym.training.recipes.losses import (
     Compared,
     check_rollout,
     teacher_forcing_and_rollout,
 )
-from jepa_gym.training.recipes.pictures import predicted_clip
+from jepa_gym.training.recipes.pictures import WATCHED_CLIPS, predicted_clip, watch
 from jepa_gym.training.recipes.posttrain_start import (
     cache_latents,
     fine_tuned,

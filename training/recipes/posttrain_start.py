@@ -1,4 +1,4 @@
-"""What post-training starts from: a frozen encoder or a whole world model, and kept latents."""
+"""What training starts from: a frozen encoder or a whole world model, and kept latents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_gym.checkpoint.fill import fill
-from jepa_gym.config import CAMERA_DIM, EncoderConfig, PredictorConfig, WorldModelConfig
+from jepa_gym.config import CAMERA_DIM, EncoderConfig, WorldModelConfig
 from jepa_gym.models import hugging_face
 from jepa_gym.models.hugging_face import checkpoint_encoder
 from jepa_gym.training.data.cache import cached_array
@@ -25,6 +25,7 @@ from jepa_gym.training.recipes.pretrain import ENCODER_NAME, encoder_config, loa
 from jepa_gym.world_model import WorldModel
 
 if TYPE_CHECKING:
+    from jepa_gym.training.recipes.joint import JointConfig
     from jepa_gym.training.recipes.posttrain import PosttrainConfig
 
 MERGING_FRAMES = 1000
@@ -65,7 +66,10 @@ def with_new_predictor(
 
 
 def fine_tuned(
-    config: PosttrainConfig, given: WorldModel, dataset: Dataset, arrays: ClipArrays
+    config: PosttrainConfig | JointConfig,
+    given: WorldModel,
+    dataset: Dataset,
+    arrays: ClipArrays,
 ) -> tuple[WorldModel, str]:
     """Return a world model made for the pictures of a dataset, and its weights' hash.
 
@@ -78,11 +82,13 @@ def fine_tuned(
     Raises:
         ValueError: If other sizes are asked for, or the patches do not divide the pictures.
     """
-    if config.predictor not in (PredictorConfig(), given.config.predictor):
-        raise ValueError(
-            f"--init {config.init} has {given.config.predictor}, which cannot become "
-            f"{config.predictor}: leave --predictor out"
-        )
+    default = type(config)(data=config.data, output=config.output, init=config.init)
+    for part in ("encoder", "predictor"):
+        asked, has = getattr(config, part), getattr(given.config, part)
+        if asked not in (getattr(default, part), has):
+            raise ValueError(
+                f"--init {config.init} has {has}, which cannot become {asked}: leave --{part} out"
+            )
     fresh = model_config(dataset, arrays, given.config.encoder, config.predictor, config.frames)
     settings = replace(
         given.config,
@@ -100,7 +106,7 @@ def fine_tuned(
     return model, digest
 
 
-def camera_poses(config: PosttrainConfig, arrays: ClipArrays) -> np.ndarray:
+def camera_poses(config: PosttrainConfig | JointConfig, arrays: ClipArrays) -> np.ndarray:
     """Return the poses (E, T, 6) of the first camera of a split.
 
     Raises:
@@ -115,7 +121,7 @@ def camera_poses(config: PosttrainConfig, arrays: ClipArrays) -> np.ndarray:
 
 
 def _with_camera(
-    settings: WorldModelConfig, config: PosttrainConfig, arrays: ClipArrays
+    settings: WorldModelConfig, config: PosttrainConfig | JointConfig, arrays: ClipArrays
 ) -> WorldModelConfig:
     """Let a model that uses the camera's pose assume the mean one of its training."""
     if not settings.predictor.use_extrinsics:

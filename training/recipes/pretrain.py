@@ -40,11 +40,10 @@ from jepa_gym.training.recipes.augmentations import PretrainAugmentations
 from jepa_gym.training.recipes.cooldown import Start
 from jepa_gym.training.recipes.finish import model_config, open_dataset, provenance, report
 from jepa_gym.training.recipes.hand_probe import probe_hand
-from jepa_gym.training.recipes.joint import WATCHED_CLIPS
 from jepa_gym.training.recipes.masked_batches import MaskedBatches
 from jepa_gym.training.recipes.masked_model import MaskedModel
 from jepa_gym.training.recipes.masks import PUBLISHED, MaskConfig
-from jepa_gym.training.recipes.pictures import features_clip
+from jepa_gym.training.recipes.pictures import WATCHED_CLIPS, features_clip
 from jepa_gym.world_model import WorldModel
 
 ENCODER_NAME = "encoder.safetensors"
