@@ -27,6 +27,7 @@ AGENTS: dict[str, str] = {
     "smooth-noise": "jepa_gym.agents.smooth_agent:SmoothNoiseAgent",
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
+    "gc-idm": "jepa_gym.agents.inverse_agent:InverseAgent",
     "policy": "jepa_gym.agents.policy:PolicyAgent",
     "sac": "jepa_gym.agents.policy:PolicyAgent",
     **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
@@ -40,9 +41,9 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
     Args:
         name: One of `AGENTS`.
         **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
-            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`, `config`,
-            `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and `allow_pickle`
-            (`policy`, `sac`).
+            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model` (`gc-idm`), `model`,
+            `config`, `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and
+            `allow_pickle` (`policy`, `sac`).
 
     Returns:
         The agent, ready for `predict`.

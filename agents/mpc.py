@@ -16,6 +16,8 @@ Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
 * A plan must promise 0.01 less cost than holding still, else the agent holds still.
 * The gripper acts by the sign of the planned change, and is imagined up to its stops only, see
   `jepa_gym.agents.planners.gripper`.
+* A goal that is more than a few steps away is approached as an inverse model beside the world model
+  proposes, where there is one: the energy of one imagined step tells only the straight way.
 
 `MPCAgent.from_preset("published")` has none of them.
 """
@@ -34,6 +36,7 @@ import torch
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
 from jepa_gym.agents.cost import CostSettings, PlanCost
 from jepa_gym.agents.dynamics import Dynamics
+from jepa_gym.agents.inverse_agent import Proposals, own_inverse, propose
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.base import shifted
 from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Workspace, check_workspace
@@ -47,6 +50,7 @@ PUBLISHED: dict[str, Any] = {
     "gripper": "published",
     "offset_free": False,
     "readout_weight": 0.0,
+    "proposals": False,
 }
 """The arguments of `MPCAgent` that make it act as the official code, with its search."""
 
@@ -142,6 +146,10 @@ class MPCAgent(Agent):
         cost: `last` takes the energy of the last imagined frame, `path` the mean over all.
         readout_weight: Weight in the cost of the difference between what the model's readout tells
             of the imagined and of the goal's latent (image-only); None for the model's own.
+        proposals: Follow an inverse model's proposals (`jepa_gym.agents.inverse_agent`) while it
+            expects the goal to be more than `near_steps` away, and let its proposal be a start of
+            the search else. None: if the model has one beside it.
+        near_steps: Expected steps to the goal up to which the search decides.
         workspace: Lowest and highest x, y, z in metres that a plan may lead the hand to, or None.
         budget_s: Seconds for one search, see `Planner.plan`, or None.
         seed: Seed of the search, used afresh in every deterministic call.
@@ -162,6 +170,8 @@ class MPCAgent(Agent):
         offset_free: bool = True,
         cost: str = "last",
         readout_weight: float | None = None,
+        proposals: bool | None = None,
+        near_steps: float = 2.0,
         workspace: Workspace | None = None,
         budget_s: float | None = None,
         seed: int = 0,
@@ -177,6 +187,8 @@ class MPCAgent(Agent):
             raise ValueError(f"`budget_s` must be above 0 seconds, got {budget_s}.")
         if readout_weight is not None and not 0 <= readout_weight < INFINITE:
             raise ValueError(f"`readout_weight` must be at least 0, got {readout_weight}.")
+        if not 0 <= near_steps < INFINITE:
+            raise ValueError(f"`near_steps` must be at least 0, got {near_steps}.")
         check_workspace(workspace)
         if isinstance(model, str | Path):
             from jepa_gym.world_model import WorldModel
@@ -195,6 +207,13 @@ class MPCAgent(Agent):
         self.workspace = workspace
         self.budget_s = budget_s
         self.seed = seed
+        self.near_steps = near_steps
+        self.inverse = None if proposals is False else own_inverse(model)
+        if proposals and self.inverse is None:
+            raise ValueError(
+                "`proposals` is True, and the model has no inverse model beside it; train one with "
+                "`jepa-gym amortise`."
+            )
         self.last_plan: PlanRecord | None = None
         stops = gripper != "published"
         weight = model.readout_weight if readout_weight is None else readout_weight
@@ -250,6 +269,9 @@ class MPCAgent(Agent):
         closedness = self._goal_closedness(observation, current.device)
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
         memory = self._remember(state, current, states.to(current.device), episode_start)
+        proposed = None
+        if self.inverse is not None:
+            proposed = propose(self.inverse, self.model, current, memory.states[:, -1], goal)
         generator = self._generator(current.device, deterministic)
         random_state = generator.get_state()
         parts = []
@@ -265,7 +287,7 @@ class MPCAgent(Agent):
                 self.planner.config.horizon,
                 self._settings,
             )
-            parts.append(self._decide(rows, cost, memory, generator))
+            parts.append(self._decide(rows, cost, memory, generator, proposed))
         decision = _Decision.joined(parts)
         _check_energies(decision.energy)
         self.last_plan = PlanRecord(
@@ -279,12 +301,22 @@ class MPCAgent(Agent):
         return self.last_plan.action, replace(memory, plans=decision.plans)
 
     def _decide(
-        self, rows: torch.Tensor, cost: PlanCost, memory: Memory, generator: torch.Generator
+        self,
+        rows: torch.Tensor,
+        cost: PlanCost,
+        memory: Memory,
+        generator: torch.Generator,
+        proposed: Proposals | None,
     ) -> _Decision:
         """Search for the problems `rows` of the memory, which are of one context length."""
         states, starts = memory.states[rows, -1], memory.plans[rows]
         bounds = Bounds(self.planner.config, self.workspace, states[:, :3], generator.device)
-        init = starts if starts.shape[1] else None
+        init = starts
+        if proposed is not None:
+            first = torch.zeros_like(cost.hold)
+            first[:, 0, 0] = proposed.actions[rows]
+            init = torch.cat([first, starts], dim=1)
+        init = init if init.shape[1] else None
         plan = self.planner.plan(
             cost, len(rows), generator, init, bounds=bounds, budget_s=self.budget_s
         )
@@ -295,6 +327,11 @@ class MPCAgent(Agent):
             moves = sound & (plan.cost < hold_cost - self.min_improvement)
         action = torch.where(moves[:, None], plan.actions[:, 0], 0)
         energy = torch.where(moves, plan.cost, torch.where(sound, hold_cost, INFINITE))
+        action = carried_out(action, states[:, GRIPPER], self.gripper)
+        if proposed is not None:
+            far = proposed.steps[rows] > self.near_steps
+            action = torch.where(far[:, None], bounds.clip(first)[:, 0, 0], action)
+            energy = torch.where(far, cost(first)[:, 0], energy)
         if starts.shape[1]:
             following = shifted(plan.cheapest(starts.shape[1]))
             starts = torch.where(moves[:, None, None, None], following, 0)
@@ -302,7 +339,7 @@ class MPCAgent(Agent):
             rows=rows,
             actions=plan.candidates,
             energies=plan.candidate_costs,
-            action=carried_out(action, states[:, GRIPPER], self.gripper),
+            action=action,
             energy=energy,
             hold_energy=hold_cost,
             plans=starts,

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "posttrain": (f"{TRAINING}.recipes.posttrain:main", "train a predictor on a frozen encoder"),
     "probe": (f"{TRAINING}.recipes.probe:main", "read from an encoder's tokens what they hold"),
     "decode": (f"{TRAINING}.recipes.decode:main", "train a decoder that draws a model's latents"),
+    "amortise": (
+        f"{TRAINING}.recipes.amortise:main",
+        "train an inverse model that proposes the way to a goal",
+    ),
     "surprise": (f"{TRAINING}.recipes.surprise_video:main", "score how surprising a recording is"),
     "train-rl": (f"{TRAINING}.recipes.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),

@@ -22,7 +22,7 @@ import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym import poses
 from jepa_gym.agents import make_agent
 from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS
-from jepa_gym.checkpoint.decoder import own_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.files import atomic_write
 from jepa_gym.latent.starts import start_options
 from jepa_gym.world_model import WorldModel
@@ -63,7 +63,7 @@ def episode(config: ImaginedConfig) -> tuple[list[np.ndarray], list[np.ndarray]]
         FileNotFoundError: The checkpoint has no decoder.
     """
     model = WorldModel.from_pretrained(config.checkpoint)
-    decoder = own_decoder(model)
+    decoder = DECODER.own(model)
     if decoder is None:
         raise FileNotFoundError(f"{model.folder} has no decoder; train one with `jepa-gym decode`")
     frame = model.config.frame

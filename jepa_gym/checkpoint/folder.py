@@ -1,6 +1,6 @@
 """Checkpoint folders: config.json, model.safetensors and README.md.
 
-Start frames and a decoder may stand beside them, see `start_frames` and `decoder`.
+Start frames and networks on the latents may stand beside them, see `start_frames` and `beside`.
 
 The weights file holds the configuration, too. So a folder with mixed-up files is noticed, and one
 without config.json, as a save that was killed leaves it, can be read.

@@ -22,6 +22,7 @@ _HUB_FILES = (
     "vjepa2-ac.pt",
     "start_frames.npz",
     "decoder.safetensors",
+    "inverse.safetensors",
 )
 
 

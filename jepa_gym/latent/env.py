@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
-from jepa_gym.checkpoint.decoder import own_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.latent.episodes import LatentEpisodes, load_model
 from jepa_gym.latent.rendering import Decoder, draw
@@ -212,7 +212,7 @@ class JEPALatentEnv(gym.Env):
         """
         if self.render_mode is None:
             return None
-        self.decoder = self.decoder or own_decoder(self.model)
+        self.decoder = self.decoder or DECODER.own(self.model)
         return draw(self._episodes, [0], self.decoder)[0]
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from jepa_gym.checkpoint.decoder import own_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.latent.env import JEPALatentEnv, check_render_mode
 from jepa_gym.latent.episodes import LatentEpisodes, load_model
@@ -203,7 +203,7 @@ class JEPALatentVectorEnv(VectorEnv):
         """Return a picture of each episode, see `JEPALatentEnv`; None without a `render_mode`."""
         if self.render_mode is None:
             return None
-        self.decoder = self.decoder or own_decoder(self.model)
+        self.decoder = self.decoder or DECODER.own(self.model)
         return tuple(draw(self._episodes, range(self.num_envs), self.decoder))
 
     def close_extras(self, **kwargs: Any) -> None:

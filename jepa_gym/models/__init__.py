@@ -8,6 +8,7 @@ from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
 from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
 from jepa_gym.models.encoder_2_1 import VideoTransformer21
+from jepa_gym.models.inverse import InverseModel
 from jepa_gym.models.kv_cache import KVCache
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
@@ -18,6 +19,7 @@ __all__ = [
     "AttentivePooler",
     "ConvEncoder",
     "FrameDecoder",
+    "InverseModel",
     "KVCache",
     "MaskedPredictor",
     "PerLocationBatchNorm",

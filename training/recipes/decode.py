@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from jepa_gym.checkpoint.decoder import encoder_hash, write_decoder
+from jepa_gym.checkpoint.beside import DECODER, encoder_hash
 from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
@@ -109,7 +109,7 @@ def train(config: DecodeConfig) -> Progress:
             test = spread_frames(dataset.load_arrays("test"), EVALUATED_FRAMES)
             figures = picture_figures(decoder, model, test, config.batch_size)
             card = provenance("decode", config, dataset, progress) | {"test": figures}
-            path = write_decoder(folder, decoder, model, card)
+            path = DECODER.write(folder, decoder, model, card)
             report(f"wrote {path}", progress, figures)
         return progress
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepa_gym.checkpoint.decoder import read_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.config import PredictorConfig
 from jepa_gym.training.data.clips import ClipSampler
 from jepa_gym.training.engine.config import Preset, RunConfig, run_recipe
@@ -154,7 +154,7 @@ def train(config: PosttrainConfig) -> Progress:
         judges = Judges.choose(dataset, settings.context_frames, here)
         merged = f"-{kind.merge}-{kind.latent_dim}" if kind.merge > 1 else ""
         model.to(here.device).eval()
-        decoder = read_decoder(config.decoder, model) if config.decoder else None
+        decoder = DECODER.read(config.decoder, model) if config.decoder else None
         if not config.from_pixels:
             rounded = "-bf16" if config.bf16 else ""
             cache = f"latents-{dataset.key}-{weights[:16]}{merged}{rounded}.npy"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jepa_gym.checkpoint import export, published
-from jepa_gym.checkpoint.decoder import read_decoder, write_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.checkpoint.start_frames import read_starts
@@ -125,9 +125,9 @@ def test_start_frames(checkpoint):
 
 
 def test_decoders(model, drawing, tmp_path):
-    path = write_decoder(tmp_path, drawing, model, {"command": "none"})
+    path = DECODER.write(tmp_path, drawing, model, {"command": "none"})
 
     def read():
-        return state(read_decoder(tmp_path, model))
+        return state(DECODER.read(tmp_path, model))
 
     assert damage(tmp_path, [path.name], read, state(drawing), 4) > PER_FILE // 2

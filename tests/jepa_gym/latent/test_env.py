@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import jepa_gym  # noqa: F401
 from jepa_gym import poses
-from jepa_gym.checkpoint.decoder import write_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.latent.rewards import Neighbours
 from jepa_gym.world_model import WorldModel
@@ -348,7 +348,7 @@ def test_render_with_a_decoder(loaded):
 
 
 def test_render_uses_the_decoder_of_the_checkpoint(loaded, checkpoint, drawing):
-    write_decoder(checkpoint, drawing, loaded, {})
+    DECODER.write(checkpoint, drawing, loaded, {})
     env = gym.make("JEPALatent-v0", checkpoint=str(checkpoint), render_mode="rgb_array")
     env.reset(seed=0)
     latents = env.step(np.zeros(7, np.float32))[0]["achieved_goal"]
@@ -363,7 +363,7 @@ def test_render_uses_the_decoder_of_the_checkpoint(loaded, checkpoint, drawing):
 
 
 def test_render_refuses_the_decoder_of_another_model(loaded, checkpoint, drawing):
-    write_decoder(checkpoint, drawing, WorldModel(loaded.config), {})
+    DECODER.write(checkpoint, drawing, WorldModel(loaded.config), {})
     env = gym.make("JEPALatent-v0", model=loaded, render_mode="rgb_array")
     env.reset(seed=0)
     with pytest.raises(CheckpointError, match="another model"):

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import jepa_gym  # noqa: F401
-from jepa_gym.checkpoint.decoder import write_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.world_model import WorldModel
 
 ENV_ID = "JEPALatent-v0"
@@ -236,7 +236,7 @@ def test_render(make_vec):
 
 
 def test_render_uses_the_decoder_of_the_checkpoint(make_vec, loaded, checkpoint, drawing):
-    write_decoder(checkpoint, drawing, loaded, {})
+    DECODER.write(checkpoint, drawing, loaded, {})
     vector = make_vec(render_mode="rgb_array")
     vector.reset(seed=0)
     latents = vector.step(np.zeros((COUNT, 7), np.float32))[0]["achieved_goal"]

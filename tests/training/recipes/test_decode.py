@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from jepa_gym.checkpoint.decoder import own_decoder, read_decoder
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.cli import main
 from jepa_gym.config import EncoderConfig, PredictorConfig
@@ -50,8 +50,8 @@ def test_lowers_the_error_and_goes_on_where_it_was(config, checkpoint, capsys):
     assert any("picture_psnr_db" in line for line in read_log(config.output))
     assert "decoder.safetensors" in capsys.readouterr().out
     model = WorldModel.from_pretrained(checkpoint)
-    assert own_decoder(model) is None  # it was written to --output
-    decoder = read_decoder(config.output, model)
+    assert DECODER.own(model) is None  # it was written to --output
+    decoder = DECODER.read(config.output, model)
     frames = decode.spread_frames(Dataset.open(config.data).load_arrays("train"), 10)
     assert frames.shape == (10, SIZE, 2 * SIZE, 3)
     pictures = decoder(model.encode(frames[:, None], chunk=4)[:, 0])
@@ -69,7 +69,7 @@ def test_command_writes_beside_the_model(config, checkpoint, monkeypatch):
     flags = {"data": config.data, "checkpoint": checkpoint, "steps": 4, "threads": 1}
     words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
     assert main(["decode", *words]) == 0
-    assert own_decoder(WorldModel.from_pretrained(checkpoint)) is not None
+    assert DECODER.own(WorldModel.from_pretrained(checkpoint)) is not None
     assert (checkpoint / "decode" / "log.jsonl").is_file()
 
 
@@ -82,7 +82,7 @@ def test_does_not_go_on_with_another_encoder(config, checkpoint):
     with pytest.raises(ValueError, match="content of checkpoint is another"):
         decode.train(config)
     with pytest.raises(CheckpointError, match="another model"):
-        read_decoder(config.output, other)
+        DECODER.read(config.output, other)
 
 
 def test_does_not_write_to_the_shipped_checkpoint(config):

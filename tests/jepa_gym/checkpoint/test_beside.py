@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from jepa_gym.checkpoint.decoder import encoder_hash, own_decoder, read_decoder, write_decoder
+from jepa_gym.checkpoint.beside import DECODER, encoder_hash
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.world_model import WorldModel
@@ -16,10 +16,10 @@ CARD = {"command": "none"}
 
 
 def test_round_trip(model, drawing, tmp_path):
-    path = write_decoder(tmp_path / "new", drawing, model, CARD)
+    path = DECODER.write(tmp_path / "new", drawing, model, CARD)
     assert path == tmp_path / "new" / "decoder.safetensors"
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-    loaded = read_decoder(path.parent, model)
+    loaded = DECODER.read(path.parent, model)
     assert loaded.sizes == drawing.sizes and not loaded.training
     latents = torch.randn(2, 8, 16)
     assert torch.equal(loaded(latents), drawing(latents))
@@ -28,48 +28,48 @@ def test_round_trip(model, drawing, tmp_path):
 
 
 def test_belongs_to_an_encoder_and_not_to_a_predictor(model, drawing, checkpoint):
-    write_decoder(checkpoint, drawing, model, CARD)
+    DECODER.write(checkpoint, drawing, model, CARD)
     loaded = WorldModel.from_pretrained(checkpoint)
     assert encoder_hash(loaded) == encoder_hash(model)
-    assert own_decoder(loaded) is not None
+    assert DECODER.own(loaded) is not None
     with torch.no_grad():
         loaded.predictor.predictor_norm.bias.add_(1)
-    assert own_decoder(loaded) is not None
+    assert DECODER.own(loaded) is not None
     with torch.no_grad():
         loaded.encoder.norm.bias.add_(1)
     with pytest.raises(CheckpointError, match=r"another model.*jepa-gym decode"):
-        own_decoder(loaded)
+        DECODER.own(loaded)
 
 
 def test_models_without_a_decoder(model, checkpoint):
-    assert own_decoder(model) is None  # it has no folder
-    assert own_decoder(WorldModel.from_pretrained(checkpoint)) is None
+    assert DECODER.own(model) is None  # it has no folder
+    assert DECODER.own(WorldModel.from_pretrained(checkpoint)) is None
     with pytest.raises(FileNotFoundError, match=r"decoder\.safetensors"):
-        read_decoder(checkpoint, model)
+        DECODER.read(checkpoint, model)
 
 
 def test_damaged_files(model, drawing, tmp_path):
-    path = write_decoder(tmp_path, drawing, model, CARD)
+    path = DECODER.write(tmp_path, drawing, model, CARD)
     content, tensors = path.read_bytes(), load_file(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     path.write_bytes(content[:-10])
     with pytest.raises(CheckpointError, match="truncated"):
-        read_decoder(tmp_path, model)
+        DECODER.read(tmp_path, model)
     save_file(tensors, path)
     with pytest.raises(CheckpointError, match="no decoder"):
-        read_decoder(tmp_path, model)
+        DECODER.read(tmp_path, model)
     write_safetensors(path, {"extra": torch.zeros(1)} | tensors, metadata)
     with pytest.raises(CheckpointError, match="1 unexpected: extra"):
-        read_decoder(tmp_path, model)
+        DECODER.read(tmp_path, model)
     sizes = json.loads(metadata["sizes"]) | {"patch_size": 12}
     write_safetensors(path, tensors, metadata | {"sizes": json.dumps(sizes)})
     with pytest.raises(CheckpointError, match="power of two"):
-        read_decoder(tmp_path, model)
+        DECODER.read(tmp_path, model)
 
 
 def test_a_failed_save_leaves_the_old_file(model, drawing, tmp_path, monkeypatch):
-    before = write_decoder(tmp_path, drawing, model, CARD).read_bytes()
+    before = DECODER.write(tmp_path, drawing, model, CARD).read_bytes()
 
     def fail(tensors, path, metadata):
         path.write_bytes(b"half")
@@ -77,6 +77,6 @@ def test_a_failed_save_leaves_the_old_file(model, drawing, tmp_path, monkeypatch
 
     monkeypatch.setattr("jepa_gym.checkpoint.safetensors_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_decoder(tmp_path, drawing, model, CARD)
+        DECODER.write(tmp_path, drawing, model, CARD)
     assert (tmp_path / "decoder.safetensors").read_bytes() == before
     assert not list(tmp_path.glob(".*"))

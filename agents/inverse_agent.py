@@ -1,0 +1,107 @@
+"""Acting by an inverse model alone, and its proposals for agents that plan.
+
+An inverse model (`jepa_gym.models.inverse`) is trained beside a world model, on its latents. It
+sees the way to a goal that is many steps away, which one imagined step does not, and needs no
+search; what it proposes is not checked by anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from jepa_gym.agents.base import GRIPPER, Agent
+from jepa_gym.agents.planners.gripper import carried_out
+from jepa_gym.models.inverse import InverseModel
+from jepa_gym.world_model import WorldModel
+
+_READ: WeakKeyDictionary[WorldModel, InverseModel | None] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What is proposed for B observations."""
+
+    actions: torch.Tensor
+    """(B, 7), within the model's bounds, the gripper carried out fully and up to its stops."""
+    steps: torch.Tensor
+    """(B,), steps that are expected to be left."""
+
+
+@torch.no_grad()
+def propose(
+    network: InverseModel,
+    model: WorldModel,
+    latents: torch.Tensor,
+    states: torch.Tensor,
+    goals: torch.Tensor,
+) -> Proposals:
+    """Propose the next actions.
+
+    Args:
+        network: Trained beside `model`.
+        model: Gives units and bounds.
+        latents: (B, N, D), of what is observed.
+        states: (B, 7).
+        goals: (B, N, D).
+    """
+    guess = network(latents, model.normaliser.states(states), goals)
+    actions = guess.actions(model.normaliser.action_scale)
+    bound = model.config.frame.max_move_m
+    actions[:, :3] = actions[:, :3].clamp(-bound, bound)
+    return Proposals(carried_out(actions, states[:, GRIPPER], "full"), guess.expected_steps())
+
+
+def own_inverse(model: Any) -> InverseModel | None:
+    """Return the inverse model beside a world model, read once; None where there is none.
+
+    Raises:
+        CheckpointError: If its file cannot be used.
+    """
+    from jepa_gym.checkpoint.beside import INVERSE
+
+    if not isinstance(model, WorldModel):
+        return None
+    if model not in _READ:
+        _READ[model] = INVERSE.own(model)
+    return _READ[model]
+
+
+class InverseAgent(Agent):
+    """Carry out what the inverse model proposes.
+
+    Args:
+        model: A world model with an inverse model beside it, or its name or folder.
+
+    Raises:
+        ValueError: If it has none.
+    """
+
+    def __init__(self, model: WorldModel | str | Path = "default") -> None:
+        if isinstance(model, str | Path):
+            model = WorldModel.from_pretrained(model)
+        network = own_inverse(model)
+        if network is None:
+            raise ValueError(
+                f"the model {model.folder or ''} has no inverse model beside it; train one with "
+                "`jepa-gym amortise --checkpoint FOLDER`"
+            )
+        self.model, self.network = model, network
+
+    def act(
+        self,
+        observation: dict[str, np.ndarray],
+        state: None,
+        episode_start: np.ndarray,
+        deterministic: bool,
+    ) -> tuple[np.ndarray, None]:
+        """Choose actions for a batch of observations, with no memory; see `Agent.act`."""
+        current, goal = self.model.observe(observation)
+        states = torch.as_tensor(observation["observation"], dtype=torch.float32)
+        proposed = propose(self.network, self.model, current, states.to(current.device), goal)
+        return proposed.actions.cpu().numpy(), None
