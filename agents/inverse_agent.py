@@ -17,9 +17,12 @@ import torch
 
 from jepa_gym.agents.base import GRIPPER, Agent
 from jepa_gym.agents.planners.gripper import carried_out
+from jepa_gym.checkpoint.beside import INVERSE
 from jepa_gym.models.inverse import InverseModel
 from jepa_gym.world_model import WorldModel
 
+MAX_ROTATION_RAD = 0.3
+"""Bound of a step's rotation about each axis, as that of the environments."""
 _READ: WeakKeyDictionary[WorldModel, InverseModel | None] = WeakKeyDictionary()
 
 
@@ -33,43 +36,48 @@ class Proposals:
     """(B,), steps that are expected to be left."""
 
 
-@torch.no_grad()
-def propose(
-    network: InverseModel,
-    model: WorldModel,
-    latents: torch.Tensor,
-    states: torch.Tensor,
-    goals: torch.Tensor,
-) -> Proposals:
-    """Propose the next actions.
+class Proposer:
+    """The inverse model of a world model, in physical units.
 
     Args:
-        network: Trained beside `model`.
         model: Gives units and bounds.
-        latents: (B, N, D), of what is observed.
-        states: (B, 7).
-        goals: (B, N, D).
+        network: Trained beside it.
     """
-    guess = network(latents, model.normaliser.states(states), goals)
-    actions = guess.actions(model.normaliser.action_scale)
-    bound = model.config.frame.max_move_m
-    actions[:, :3] = actions[:, :3].clamp(-bound, bound)
-    return Proposals(carried_out(actions, states[:, GRIPPER], "full"), guess.expected_steps())
 
+    def __init__(self, model: WorldModel, network: InverseModel) -> None:
+        self.model, self.network = model, network
 
-def own_inverse(model: Any) -> InverseModel | None:
-    """Return the inverse model beside a world model, read once; None where there is none.
+    @classmethod
+    def of(cls, model: Any) -> Proposer | None:
+        """Return that of a world model, read once; None where there is none.
 
-    Raises:
-        CheckpointError: If its file cannot be used.
-    """
-    from jepa_gym.checkpoint.beside import INVERSE
+        Raises:
+            CheckpointError: If its file cannot be used.
+        """
+        if not isinstance(model, WorldModel):
+            return None
+        if model not in _READ:
+            _READ[model] = INVERSE.own(model)
+        network = _READ[model]
+        return None if network is None else cls(model, network)
 
-    if not isinstance(model, WorldModel):
-        return None
-    if model not in _READ:
-        _READ[model] = INVERSE.own(model)
-    return _READ[model]
+    @torch.no_grad()
+    def __call__(
+        self, latents: torch.Tensor, states: torch.Tensor, goals: torch.Tensor
+    ) -> Proposals:
+        """Propose the next actions.
+
+        Args:
+            latents: (B, N, D), of what is observed.
+            states: (B, 7).
+            goals: (B, N, D).
+        """
+        guess = self.network(latents, self.model.normaliser.states(states), goals)
+        actions = guess.actions(self.model.normaliser.action_scale)
+        bound = self.model.config.frame.max_move_m
+        actions[:, :3] = actions[:, :3].clamp(-bound, bound)
+        actions[:, 3:6] = actions[:, 3:6].clamp(-MAX_ROTATION_RAD, MAX_ROTATION_RAD)
+        return Proposals(carried_out(actions, states[:, GRIPPER], "full"), guess.expected_steps())
 
 
 class InverseAgent(Agent):
@@ -85,13 +93,13 @@ class InverseAgent(Agent):
     def __init__(self, model: WorldModel | str | Path = "default") -> None:
         if isinstance(model, str | Path):
             model = WorldModel.from_pretrained(model)
-        network = own_inverse(model)
-        if network is None:
+        proposer = Proposer.of(model)
+        if proposer is None:
             raise ValueError(
                 f"the model {model.folder or ''} has no inverse model beside it; train one with "
                 "`jepa-gym amortise --checkpoint FOLDER`"
             )
-        self.model, self.network = model, network
+        self.model, self.proposer = model, proposer
 
     def act(
         self,
@@ -103,5 +111,5 @@ class InverseAgent(Agent):
         """Choose actions for a batch of observations, with no memory; see `Agent.act`."""
         current, goal = self.model.observe(observation)
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
-        proposed = propose(self.network, self.model, current, states.to(current.device), goal)
+        proposed = self.proposer(current, states.to(current.device), goal)
         return proposed.actions.cpu().numpy(), None

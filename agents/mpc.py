@@ -36,7 +36,7 @@ import torch
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
 from jepa_gym.agents.cost import CostSettings, PlanCost
 from jepa_gym.agents.dynamics import Dynamics
-from jepa_gym.agents.inverse_agent import Proposals, own_inverse, propose
+from jepa_gym.agents.inverse_agent import Proposals, Proposer
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.base import shifted
 from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Workspace, check_workspace
@@ -208,8 +208,8 @@ class MPCAgent(Agent):
         self.budget_s = budget_s
         self.seed = seed
         self.near_steps = near_steps
-        self.inverse = None if proposals is False else own_inverse(model)
-        if proposals and self.inverse is None:
+        self.proposer = None if proposals is False else Proposer.of(model)
+        if proposals and self.proposer is None:
             raise ValueError(
                 "`proposals` is True, and the model has no inverse model beside it; train one with "
                 "`jepa-gym amortise`."
@@ -270,8 +270,8 @@ class MPCAgent(Agent):
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
         memory = self._remember(state, current, states.to(current.device), episode_start)
         proposed = None
-        if self.inverse is not None:
-            proposed = propose(self.inverse, self.model, current, memory.states[:, -1], goal)
+        if self.proposer is not None:
+            proposed = self.proposer(current, memory.states[:, -1], goal)
         generator = self._generator(current.device, deterministic)
         random_state = generator.get_state()
         parts = []
