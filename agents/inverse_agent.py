@@ -23,6 +23,8 @@ from jepa_gym.world_model import WorldModel
 
 MAX_ROTATION_RAD = 0.3
 """Bound of a step's rotation about each axis, as that of the environments."""
+LEAST_MOVE_M = 0.015
+"""Length of a move up to which a proposal counts as none."""
 _READ: WeakKeyDictionary[WorldModel, InverseModel | None] = WeakKeyDictionary()
 
 
@@ -34,6 +36,9 @@ class Proposals:
     """(B, 7), within the model's bounds, the gripper carried out fully and up to its stops."""
     steps: torch.Tensor
     """(B,), steps that are expected to be left."""
+    moves_on: torch.Tensor
+    """(B,) bool, whether the hand moves by more than `LEAST_MOVE_M` or the gripper changes. Where
+    neither does, the inverse model does not know how to go on, whatever it expects."""
 
 
 class Proposer:
@@ -77,7 +82,9 @@ class Proposer:
         bound = self.model.config.frame.max_move_m
         actions[:, :3] = actions[:, :3].clamp(-bound, bound)
         actions[:, 3:6] = actions[:, 3:6].clamp(-MAX_ROTATION_RAD, MAX_ROTATION_RAD)
-        return Proposals(carried_out(actions, states[:, GRIPPER], "full"), guess.expected_steps())
+        actions = carried_out(actions, states[:, GRIPPER], "full")
+        moves_on = (actions[:, :3].norm(dim=-1) > LEAST_MOVE_M) | (actions[:, GRIPPER] != 0)
+        return Proposals(actions, guess.expected_steps(), moves_on)
 
 
 class InverseAgent(Agent):

@@ -147,8 +147,8 @@ class MPCAgent(Agent):
         readout_weight: Weight in the cost of the difference between what the model's readout tells
             of the imagined and of the goal's latent (image-only); None for the model's own.
         proposals: Follow an inverse model's proposals (`jepa_gym.agents.inverse_agent`) while it
-            expects the goal to be more than `near_steps` away, and let its proposal be a start of
-            the search else. None: if the model has one beside it.
+            expects the goal to be more than `near_steps` away and knows how to go on, and let its
+            proposal be a start of the search else. None: if the model has one beside it.
         near_steps: Expected steps to the goal up to which the search decides.
         workspace: Lowest and highest x, y, z in metres that a plan may lead the hand to, or None.
         budget_s: Seconds for one search, see `Planner.plan`, or None.
@@ -329,7 +329,7 @@ class MPCAgent(Agent):
         energy = torch.where(moves, plan.cost, torch.where(sound, hold_cost, INFINITE))
         action = carried_out(action, states[:, GRIPPER], self.gripper)
         if proposed is not None:
-            far = proposed.steps[rows] > self.near_steps
+            far = (proposed.steps[rows] > self.near_steps) & proposed.moves_on[rows]
             action = torch.where(far[:, None], bounds.clip(first)[:, 0, 0], action)
             energy = torch.where(far, cost(first)[:, 0], energy)
         if starts.shape[1]:
