@@ -9,7 +9,8 @@ from jepa_gym.benchmarks.settings import checkpoint_digest, versions
 
 def test_digests_of_every_kind_of_checkpoint(tmp_path):
     """A folder of published names and a single file once had no digest, after all episodes ran."""
-    assert set(checkpoint_digest("default")) == {"config.json", "model.safetensors"}
+    files = {"config.json", "model.safetensors", "inverse.safetensors"}
+    assert set(checkpoint_digest("default")) == files
     for name in ("config.json", "vjepa2-ac.pt"):
         (tmp_path / name).write_text(name)
     found = checkpoint_digest(str(tmp_path))
