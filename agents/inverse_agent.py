@@ -64,7 +64,7 @@ class Proposer:
         if model not in _READ:
             _READ[model] = INVERSE.own(model)
         network = _READ[model]
-        return None if network is None else cls(model, network)
+        return None if network is None else cls(model, network.to(model.device))
 
     @torch.no_grad()
     def __call__(

@@ -329,9 +329,13 @@ class MPCAgent(Agent):
         energy = torch.where(moves, plan.cost, torch.where(sound, hold_cost, INFINITE))
         action = carried_out(action, states[:, GRIPPER], self.gripper)
         if proposed is not None:
+            followed = bounds.clip(first)
+            followed_cost = cost(followed)[:, 0]
             far = (proposed.steps[rows] > self.near_steps) & proposed.moves_on[rows]
-            action = torch.where(far[:, None], bounds.clip(first)[:, 0, 0], action)
-            energy = torch.where(far, cost(first)[:, 0], energy)
+            far &= sound & followed_cost.isfinite()
+            action = torch.where(far[:, None], followed[:, 0, 0], action)
+            energy = torch.where(far, followed_cost, energy)
+            moves &= ~far  # the next search does not start from a plan that was not followed
         if starts.shape[1]:
             following = shifted(plan.cheapest(starts.shape[1]))
             starts = torch.where(moves[:, None, None, None], following, 0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from jepa_gym.agents import PLANNERS, make_agent
+from jepa_gym.agents.inverse_agent import Proposals
 from jepa_gym.agents.planners.cem import CEM, CEMConfig
 from jepa_gym.agents.planners.gripper import up_to_the_stops
 from jepa_gym.agents.planners.icem import ICEMConfig
@@ -274,6 +275,47 @@ def test_the_whole_path_counts_on_request(model, observe):
     closed = np.abs(np.cumsum(record.actions[0, :, :, 6], axis=1)).max(axis=1) == 0
     assert closed.any()
     np.testing.assert_allclose(record.energies[0, closed], expected[closed], atol=1e-3)
+
+
+def proposing(model, action: np.ndarray, steps: float, **arguments):
+    """Return an agent whose inverse model proposes the same at every call."""
+    agent = make_agent("mpc-cem", model=model, **arguments)
+
+    def propose(latents, states, goals):
+        count = len(latents)
+        actions = torch.tensor(action, dtype=torch.float32).expand(count, -1)
+        return Proposals(actions, torch.full((count,), steps), torch.ones(count, dtype=torch.bool))
+
+    agent.proposer = propose
+    return agent
+
+
+def test_a_proposal_is_followed_far_from_the_goal_alone(model, observe):
+    proposed = np.array([-0.05, 0.02, 0.01, 0, 0, 0, 0])  # away from the goal: no search finds it
+    far, memory = proposing(model, proposed, 6.0).predict(observe(START, GOAL))
+    np.testing.assert_allclose(far, proposed, atol=1e-6)
+    assert (memory.plans == 0).all()  # the plan was not followed
+    near, _ = proposing(model, proposed, 2.0).predict(observe(START, GOAL))
+    searched, _ = make_agent("mpc-cem", model=model).predict(observe(START, GOAL))
+    np.testing.assert_allclose(near, searched, atol=0.02)
+    agent = proposing(model, proposed, 2.0, near_steps=1.0)
+    np.testing.assert_allclose(agent.predict(observe(START, GOAL))[0], proposed, atol=1e-6)
+
+
+def test_a_proposal_is_not_followed_where_no_energy_is_finite(model, observe):
+    agent = proposing(model, np.array([0.05, 0, 0, 0, 0, 0, 0]), 6.0)
+    model.broken = True
+    with (
+        pytest.warns(RuntimeWarning, match="were not finite"),
+        pytest.raises(ValueError, match="no finite energy"),
+    ):
+        agent.predict(observe(START, GOAL))
+
+
+@pytest.mark.parametrize("near_steps", [-1.0, float("nan"), float("inf")])
+def test_near_steps_is_a_finite_number(model, near_steps):
+    with pytest.raises(ValueError, match="near_steps"):
+        make_agent("mpc-cem", model=model, near_steps=near_steps)
 
 
 def test_plans_stay_in_the_workspace(model, observe):

@@ -21,14 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jepa_gym.checkpoint.beside import INVERSE, encoder_hash
-from jepa_gym.checkpoint.sources import SHIPPED
-from jepa_gym.models.inverse import InverseModel, gripper_classes
+from jepa_gym.models.inverse import KEEP, InverseModel, gripper_classes
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.engine.config import RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import first_process_first, processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.finish import open_dataset, provenance, report
+from jepa_gym.training.recipes.finish import (
+    beside_model,
+    check_views,
+    open_dataset,
+    provenance,
+    report,
+)
 from jepa_gym.training.recipes.posttrain_start import cache_latents
 from jepa_gym.world_model import WorldModel
 
@@ -136,11 +141,12 @@ def figures(network: InverseModel, model: WorldModel, sampler: GoalSampler) -> d
 
     Returns:
         `inverse_loss`; `movement_cm`, the mean error of the translation along an axis, for goals
-        one step away and for all; `gripper_right` and `gripper_moves_found`, shares of all changes
-        and of openings and closings; `steps_error`, the mean error of the expected steps.
+        one step away and for all; `gripper_right` and `gripper_moves_found`, the shares of all
+        steps and of openings and closings in which the gripper's class is right; `steps_error`,
+        the mean error of the expected steps.
     """
     parts, one, found, distances = [], [], [], []
-    for number in range(EVALUATED // sampler.batch_size):
+    for number in range(max(1, EVALUATED // sampler.batch_size)):
         batch = {k: x.to(model.device) for k, x in sampler.batch(number).items()}
         parts.append(losses(network, model, batch)["loss"])
         normalised = model.normaliser.states(batch["states"])
@@ -148,7 +154,7 @@ def figures(network: InverseModel, model: WorldModel, sampler: GoalSampler) -> d
         error = guess.actions(model.normaliser.action_scale) - batch["actions"]
         one.append(torch.stack([error[:, :3].abs().mean(1), (batch["steps"] == 1).float()]))
         classes = gripper_classes(batch["actions"][:, 6])
-        found.append(torch.stack([(guess.gripper.argmax(1) == classes), classes != 1]).float())
+        found.append(torch.stack([(guess.gripper.argmax(1) == classes), classes != KEEP]).float())
         counted = batch["steps"].clamp(max=guess.steps.shape[-1])
         distances.append((guess.expected_steps() - counted).abs())
     (errors, next_step), (right, moves) = torch.cat(one, 1), torch.cat(found, 1)
@@ -170,17 +176,15 @@ def train(config: AmortiseConfig) -> Progress:
         The finished progress.
 
     Raises:
-        ValueError: `output` is missing and the checkpoint is shipped or a single file.
+        ValueError: The dataset shows other views than the model knows, or `output` is missing and
+            the checkpoint is shipped or a single file.
     """
     with processes(config.device, config.threads) as here:
         model = WorldModel.from_pretrained(config.checkpoint, here.device).requires_grad_(False)
-        folder = config.output or model.folder
-        if folder is None or (config.output is None and config.checkpoint in SHIPPED):
-            raise ValueError(
-                f"{config.checkpoint!r} is no folder of yours; say where to write with --output"
-            )
-        config = replace(config, output=config.output or folder / RUN_FOLDER)
+        folder, run = beside_model(config.checkpoint, model, config.output, RUN_FOLDER)
+        config = replace(config, output=run)
         dataset = open_dataset(config)
+        check_views(dataset, model)
         splits = {split: dataset.load_arrays(split) for split in ("train", "validation", "test")}
         weights = encoder_hash(model)
         path = dataset.folder / "cache" / f"latents-{dataset.key}-{weights[:16]}.npy"

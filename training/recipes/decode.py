@@ -22,15 +22,19 @@ from einops import rearrange
 from torch import Tensor
 
 from jepa_gym.checkpoint.beside import DECODER, encoder_hash
-from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
-from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.finish import open_dataset, provenance, report
+from jepa_gym.training.recipes.finish import (
+    beside_model,
+    check_views,
+    open_dataset,
+    provenance,
+    report,
+)
 from jepa_gym.world_model import WorldModel
 
 RUN_FOLDER = "decode"
@@ -71,14 +75,10 @@ def train(config: DecodeConfig) -> Progress:
     """
     with processes(config.device, config.threads) as here:
         model = WorldModel.from_pretrained(config.checkpoint, here.device).requires_grad_(False)
-        folder = config.output or model.folder
-        if folder is None or (config.output is None and config.checkpoint in SHIPPED):
-            raise ValueError(
-                f"{config.checkpoint!r} is no folder of yours; say where to write with --output"
-            )
-        config = replace(config, output=config.output or folder / RUN_FOLDER)
+        folder, run = beside_model(config.checkpoint, model, config.output, RUN_FOLDER)
+        config = replace(config, output=run)
         dataset = open_dataset(config)
-        _check_views(dataset, model)
+        check_views(dataset, model)
         arrays = dataset.load_arrays("train")
         sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
@@ -177,15 +177,6 @@ def spread_frames(arrays: ClipArrays, most: int) -> Tensor:
     chosen = np.linspace(0, episodes * length - 1, min(most, episodes * length)).astype(int)
     places = zip(*np.divmod(chosen, length), strict=True)
     return torch.from_numpy(np.concatenate([arrays.clip(e, t, t + 1) for e, t in places]))
-
-
-def _check_views(dataset: Dataset, model: WorldModel) -> None:
-    shown, known = tuple(dataset.index["cameras"]), model.config.frame.cameras
-    if shown != known:
-        raise ValueError(
-            f"{dataset.folder} shows the views {shown}, the model knows {known}; give data that "
-            "was collected with the model's cameras"
-        )
 
 
 def main() -> int:

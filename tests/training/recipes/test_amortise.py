@@ -94,6 +94,14 @@ def test_needs_a_place_of_its_own(config, checkpoint, tmp_path):
         make_agent("mpc-cem", model=checkpoint, proposals=True)
 
 
+def test_refuses_other_views(config, checkpoint):
+    model = WorldModel.from_pretrained(checkpoint)
+    swapped = replace(model.config.frame, cameras=("wrist", "left"))
+    WorldModel(replace(model.config, frame=swapped)).save_pretrained(checkpoint, {})
+    with pytest.raises(ValueError, match="shows the views"):
+        amortise.train(config)
+
+
 def test_belongs_to_its_model(config, checkpoint, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["jepa-gym"])  # the command replaces it
     flags = {"data": config.data, "checkpoint": checkpoint, "steps": 2, "threads": 1}
