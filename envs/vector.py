@@ -219,6 +219,16 @@ class FrankaVectorEnv(AsyncVectorEnv):
         with self._deaths_reported():
             return super().call(name, *args, **kwargs)
 
+    def call_one(self, index: int, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the method's result, or the attribute, `name` of environment `index` alone."""
+        self._assert_is_running()
+        pipe = self.parent_pipes[index]
+        with self._deaths_reported():
+            pipe.send(("_call", (name, args, kwargs)))
+            result, success = pipe.recv()
+            self._raise_if_errors([success])
+        return result
+
     @contextlib.contextmanager
     def _deaths_reported(self) -> Iterator[None]:
         try:

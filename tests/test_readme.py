@@ -59,6 +59,12 @@ picture = env.render()
 assert picture.dtype == np.uint8 and picture.shape[1] >= 2 * width, picture.shape
 assert many.reset(seed=0)[0]["achieved_goal"].shape[0] == 64
 """,
+    "from stable_baselines3 import PPO": """
+assert learner.num_timesteps == 1_280 and len(learner.ep_info_buffer) == 100
+assert isinstance(learner.policy.features_extractor, LatentExtractor)
+actions, _ = learner.predict(env.reset(), deterministic=True)
+assert actions.shape == (64, 3) and np.abs(actions).max() <= 1
+""",
 }
 
 

@@ -1,0 +1,1 @@
+"""Adapters between jepa-gym and other libraries, a module each."""
