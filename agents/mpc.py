@@ -1,10 +1,10 @@
 """Model-predictive control: encode, imagine, choose the first action of the cheapest plan.
 
 Works on a real environment (`pixels`, `goal_pixels`) and on `JEPALatent-v0`, where the latents are
-the observation's `achieved_goal` and `desired_goal`. The cost is the energy of the last imagined
-latent, mean |z - goal|, or its mean over the path; the proprioceptive goal term on the gripper is
-off unless asked for, and an agent that uses it calls its goal "image+gripper". A world model may be
-replaced by an ensemble or by the simulator, see `jepa_gym.agents.dynamics`.
+the observation's `achieved_goal` and `desired_goal`. The cost is the energy of the imagined
+latents, mean |z - goal|, as a mean over the path or of the last one; the proprioceptive goal term
+on the gripper is off unless asked for, and an agent that uses it calls its goal "image+gripper". A
+world model may be replaced by an ensemble or by the simulator, see `jepa_gym.agents.dynamics`.
 
 Reference: V-JEPA 2 (arXiv 2506.09985), section 4. Deviations:
 
@@ -46,6 +46,7 @@ from jepa_gym.agents.planners.gripper import MODES, Gripper, carried_out
 COSTS = ("last", "path")
 PUBLISHED: dict[str, Any] = {
     "context_frames": 1,
+    "cost": "last",
     "min_improvement": None,
     "gripper": "published",
     "offset_free": False,
@@ -143,7 +144,8 @@ class MPCAgent(Agent):
             `jepa_gym.agents.planners.gripper.Gripper`.
         offset_free: Correct every imagined latent by what the model gets wrong about holding
             still, which is known: the observed frame. The cost of holding still is then exact.
-        cost: `last` takes the energy of the last imagined frame, `path` the mean over all.
+        cost: `path` takes the mean energy of all imagined frames, `last` that of the last one,
+            which does not care how soon a plan arrives; the same where the horizon is 1.
         readout_weight: Weight in the cost of the difference between what the model's readout tells
             of the imagined and of the goal's latent (image-only); None for the model's own.
         proposals: Follow an inverse model's proposals (`jepa_gym.agents.inverse_agent`) while it
@@ -168,7 +170,7 @@ class MPCAgent(Agent):
         min_improvement: float | None = 0.01,
         gripper: Gripper = "full",
         offset_free: bool = True,
-        cost: str = "last",
+        cost: str = "path",
         readout_weight: float | None = None,
         proposals: bool | None = None,
         near_steps: float = 2.0,
@@ -217,7 +219,8 @@ class MPCAgent(Agent):
         self.last_plan: PlanRecord | None = None
         stops = gripper != "published"
         weight = model.readout_weight if readout_weight is None else readout_weight
-        self._settings = CostSettings(cost == "path", offset_free, stops, gripper_weight, weight)
+        whole_path = cost == "path" and self.planner.config.horizon > 1
+        self._settings = CostSettings(whole_path, offset_free, stops, gripper_weight, weight)
         self._generators: dict[torch.device, torch.Generator] = {}
 
     @classmethod

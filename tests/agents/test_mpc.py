@@ -262,10 +262,10 @@ def test_a_plan_that_is_not_carried_out_is_forgotten(model, observe):
     assert (memory.plans == 0).all()
 
 
-def test_the_whole_path_counts_on_request(model, observe):
+def test_the_whole_path_counts(model, observe):
     config = CEMConfig(horizon=3, samples=128, iterations=8, top_k=8)
     settings = {"config": config, "gripper": "exact", "min_improvement": 0.0}
-    agent = make_agent("mpc-cem", model=model, cost="path", **settings)
+    agent = make_agent("mpc-cem", model=model, **settings)
     near = START + np.array([0.05, 0, 0, 0, 0, 0, 0])
     action, _ = agent.predict(observe(START, near))
     np.testing.assert_allclose(action[0], 0.05, atol=0.01)  # at once, not by and by
@@ -275,6 +275,19 @@ def test_the_whole_path_counts_on_request(model, observe):
     closed = np.abs(np.cumsum(record.actions[0, :, :, 6], axis=1)).max(axis=1) == 0
     assert closed.any()
     np.testing.assert_allclose(record.energies[0, closed], expected[closed], atol=1e-3)
+    agent = make_agent("mpc-cem", model=model, cost="last", **settings)
+    agent.predict(observe(START, near))
+    record = agent.last_plan
+    ends = START + record.actions[0].sum(axis=1) - near
+    expected = np.abs(ends[:, :6]).sum(axis=-1) / 7
+    closed = np.abs(np.cumsum(record.actions[0, :, :, 6], axis=1)).max(axis=1) == 0
+    np.testing.assert_allclose(record.energies[0, closed], expected[closed], atol=1e-3)
+
+
+def test_one_step_costs_the_same_by_last_and_path(model, observe):
+    agents = [make_agent("mpc-cem", model=model, cost=cost) for cost in ("last", "path")]
+    actions = [agent.predict(observe(START, GOAL))[0] for agent in agents]
+    np.testing.assert_array_equal(*actions)
 
 
 def proposing(model, action: np.ndarray, steps: float, **arguments):

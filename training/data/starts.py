@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from jepa_gym.checkpoint.start_frames import StartFrames
+from jepa_gym.names import check_choice
 from jepa_gym.training.data.clips import ClipArrays
-from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.data.dataset import SPLITS, Dataset
 
 DEFAULT_STARTS = 100
 START_FRAMES = 24
@@ -16,25 +17,33 @@ START_FRAMES = 24
 START_DISTANCE_M = (0.08, 0.20)
 
 
-def dataset_starts(folder: str | Path, count: int = DEFAULT_STARTS) -> StartFrames:
-    """Take starts and goals from the test episodes of a dataset.
+def dataset_starts(
+    folder: str | Path, count: int = DEFAULT_STARTS, split: str = "test"
+) -> StartFrames:
+    """Take starts and goals from the episodes of a dataset.
+
+    A checkpoint carries too few to learn from: who trains in imagination takes many of the split
+    `train`, and evaluates on those of `test`.
 
     ``gym.make("JEPALatent-v0", starts="dataset", data=dataset_starts(folder))`` starts from them.
 
     Args:
         folder: The dataset's folder.
         count: Most starts; at most one per episode.
+        split: `train`, `validation` or `test`.
 
     Returns:
         Frames, each with a later one of its episode, 8 to 20 cm away, as the goal.
 
     Raises:
         FileNotFoundError: If there is no dataset in the folder.
-        ValueError: If no test episode moves that far, or `count` is not positive.
+        ValueError: If no episode of the split moves that far, `count` is not positive, or there is
+            no such split.
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count}")
-    return start_frames(Dataset.open(folder).load_arrays("test"), count)
+    check_choice("split", split, SPLITS)
+    return start_frames(Dataset.open(folder).load_arrays(split), count)
 
 
 def start_frames(arrays: ClipArrays, count: int = START_FRAMES) -> StartFrames:

@@ -33,3 +33,14 @@ def test_errors(dataset_folder, tmp_path):
         dataset_starts(tmp_path)
     with pytest.raises(ValueError, match="count"):
         dataset_starts(dataset_folder, count=0)
+    with pytest.raises(ValueError, match="`split`"):
+        dataset_starts(dataset_folder, split="all")
+
+
+def test_takes_them_of_the_split_that_is_asked_for(dataset_folder):
+    known = Dataset.open(dataset_folder).load_arrays("train").states
+    starts = dataset_starts(dataset_folder, count=5, split="train")
+    for state in starts.states:
+        assert (np.abs(known - state).max(-1) == 0).any()
+    held_out = dataset_starts(dataset_folder, count=5)
+    assert not (np.abs(known - held_out.states[0]).max(-1) == 0).any()
