@@ -28,6 +28,7 @@ AGENTS: dict[str, str] = {
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
     "gc-idm": "jepa_gym.agents.inverse_agent:InverseAgent",
+    "imagined-policy": "jepa_gym.agents.imagined_policy:ImaginedPolicyAgent",
     "policy": "jepa_gym.agents.policy:PolicyAgent",
     "sac": "jepa_gym.agents.policy:PolicyAgent",
     **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
@@ -41,7 +42,8 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
     Args:
         name: One of `AGENTS`.
         **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
-            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model` (`gc-idm`), `model`,
+            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model` (`gc-idm`), `model` and
+            `policy` (`imagined-policy`), `model`,
             `config`, `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and
             `allow_pickle` (`policy`, `sac`).
 

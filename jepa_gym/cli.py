@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "posttrain": (f"{TRAINING}.recipes.posttrain:main", "train a predictor on a frozen encoder"),
     "probe": (f"{TRAINING}.recipes.probe:main", "read from an encoder's tokens what they hold"),
     "decode": (f"{TRAINING}.recipes.decode:main", "train a decoder that draws a model's latents"),
+    "imagine-policy": (
+        f"{TRAINING}.recipes.imagined_policy:main",
+        "train a policy in imagination alone, by gradients through the model",
+    ),
     "amortise": (
         f"{TRAINING}.recipes.amortise:main",
         "train an inverse model that proposes the way to a goal",

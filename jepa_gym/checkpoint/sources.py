@@ -23,6 +23,7 @@ _HUB_FILES = (
     "start_frames.npz",
     "decoder.safetensors",
     "inverse.safetensors",
+    "policy.safetensors",
 )
 
 

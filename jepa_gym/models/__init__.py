@@ -10,6 +10,7 @@ from jepa_gym.models.encoder import VideoTransformer
 from jepa_gym.models.encoder_2_1 import VideoTransformer21
 from jepa_gym.models.inverse import InverseModel
 from jepa_gym.models.kv_cache import KVCache
+from jepa_gym.models.latent_policy import LatentPolicy
 from jepa_gym.models.masked_predictor import MaskedPredictor
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FrameDecoder",
     "InverseModel",
     "KVCache",
+    "LatentPolicy",
     "MaskedPredictor",
     "PerLocationBatchNorm",
     "VideoTransformer",
