@@ -13,6 +13,7 @@ import zipfile
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -22,6 +23,8 @@ from jepa_gym import TASKS, __version__
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python 3.11 has it from 3.11.4 on, and Debian 12 an earlier one."""
 ROOMS = ("agents", "envs", "training", "benchmarks")
 _ANYWHERE = shutil.ignore_patterns("*.egg-info", "__pycache__", ".*_cache")
 _AT_THE_TOP = {".git", ".venv", "data", "runs", "results", "build", "dist"}
@@ -89,7 +92,7 @@ def sdist(source: Path) -> Path:
     code = "from setuptools import build_meta; print(build_meta.build_sdist('..'))"
     archive = source.parent / run_python(code, cwd=source).splitlines()[-1]
     with tarfile.open(archive) as packed:
-        packed.extractall(source.parent / "unpacked", filter="data")
+        packed.extractall(source.parent / "unpacked", **SAFELY)
     return source.parent / "unpacked" / archive.name.removesuffix(".tar.gz")
 
 
