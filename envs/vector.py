@@ -220,7 +220,13 @@ class FrankaVectorEnv(AsyncVectorEnv):
             return super().call(name, *args, **kwargs)
 
     def call_one(self, index: int, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Return the method's result, or the attribute, `name` of environment `index` alone."""
+        """Return the method's result, or the attribute, `name` of environment `index` alone.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: After `close`.
+            RuntimeError: The process ended before it answered; all were closed.
+            Exception: What the method raised, with the process's traceback; all were closed.
+        """
         self._assert_is_running()
         pipe = self.parent_pipes[index]
         with self._deaths_reported():

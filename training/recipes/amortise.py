@@ -23,6 +23,7 @@ from torch import Tensor
 from jepa_gym.checkpoint.beside import INVERSE, encoder_hash
 from jepa_gym.models.inverse import KEEP, InverseModel, gripper_classes
 from jepa_gym.training.data.clips import ClipArrays
+from jepa_gym.training.data.dataset import SPLITS, Dataset
 from jepa_gym.training.engine.config import RunConfig, run_recipe
 from jepa_gym.training.engine.distributed import first_process_first, processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
@@ -112,6 +113,28 @@ class GoalSampler:
         return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in numbers.items()}
 
 
+def goal_samplers(
+    dataset: Dataset, model: WorldModel, batch_size: int, seed: int
+) -> dict[str, GoalSampler]:
+    """Encode a dataset once, and return a sampler for each split that has episodes.
+
+    Args:
+        dataset: Gives the frames; the latents are kept in its cache.
+        model: Encodes them.
+        batch_size: Pairs of a frame and a goal that are drawn at a time.
+        seed: Any non-negative integer.
+    """
+    splits = {split: dataset.load_arrays(split) for split in SPLITS}
+    path = dataset.folder / "cache" / f"latents-{dataset.key}-{encoder_hash(model)[:16]}.npy"
+    with first_process_first():
+        latents = cache_latents(model, splits["train"], path)
+    return {
+        split: GoalSampler(arrays, latents, batch_size, seed)
+        for split, arrays in splits.items()
+        if len(arrays.rows)
+    }
+
+
 def losses(network: InverseModel, model: WorldModel, batch: Batch) -> dict[str, Tensor]:
     """Compute the weighted sum `loss` and its parts.
 
@@ -185,19 +208,10 @@ def train(config: AmortiseConfig) -> Progress:
         config = replace(config, output=run)
         dataset = open_dataset(config)
         check_views(dataset, model)
-        splits = {split: dataset.load_arrays(split) for split in ("train", "validation", "test")}
-        weights = encoder_hash(model)
-        path = dataset.folder / "cache" / f"latents-{dataset.key}-{weights[:16]}.npy"
-        with first_process_first():
-            latents = cache_latents(model, splits["train"], path)
-        samplers = {
-            split: GoalSampler(arrays, latents, config.batch_size, config.seed)
-            for split, arrays in splits.items()
-            if len(arrays.rows)
-        }
+        samplers = goal_samplers(dataset, model, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
         sizes = model.config
-        most_steps = latents.shape[1] - 1
+        most_steps = samplers["train"].latents.shape[1] - 1
         network = InverseModel(sizes.num_tokens, sizes.encoder.latent_dim, most_steps)
         task = Task(
             module=network,
@@ -205,7 +219,7 @@ def train(config: AmortiseConfig) -> Progress:
             loss=lambda batch, step: losses(network, model, batch),
             evaluate=lambda: figures(network, model, samplers["validation"]),
             score="inverse_loss",
-            inputs={"data": dataset.hash, "checkpoint": weights},
+            inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
         )
         trainer = Trainer(config, task, here)
         if config.dry_run:

@@ -24,10 +24,10 @@ from jepa_gym import poses
 from jepa_gym.checkpoint.beside import POLICY, encoder_hash
 from jepa_gym.models.latent_policy import MOVEMENT_DIM, LatentPolicy
 from jepa_gym.training.engine.config import RunConfig, run_recipe
-from jepa_gym.training.engine.distributed import first_process_first, processes
+from jepa_gym.training.engine.distributed import processes
 from jepa_gym.training.engine.task import Batch, Progress, Task
 from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.amortise import GoalSampler
+from jepa_gym.training.recipes.amortise import GoalSampler, goal_samplers
 from jepa_gym.training.recipes.finish import (
     beside_model,
     check_views,
@@ -35,7 +35,6 @@ from jepa_gym.training.recipes.finish import (
     provenance,
     report,
 )
-from jepa_gym.training.recipes.posttrain_start import cache_latents
 from jepa_gym.world_model import WorldModel
 
 RUN_FOLDER = "imagine-policy"
@@ -141,15 +140,7 @@ def train(config: ImaginedPolicyConfig) -> Progress:
         config = replace(config, output=run)
         dataset = open_dataset(config)
         check_views(dataset, model)
-        splits = {split: dataset.load_arrays(split) for split in ("train", "validation")}
-        weights = encoder_hash(model)
-        path = dataset.folder / "cache" / f"latents-{dataset.key}-{weights[:16]}.npy"
-        with first_process_first():
-            latents = cache_latents(model, splits["train"], path)
-        training, validation = (
-            GoalSampler(arrays, latents, config.batch_size, config.seed)
-            for arrays in splits.values()
-        )
+        samplers = goal_samplers(dataset, model, config.batch_size, config.seed)
         torch.manual_seed(config.seed)
         network = LatentPolicy(model.config.num_tokens, model.config.encoder.latent_dim)
 
@@ -159,11 +150,11 @@ def train(config: ImaginedPolicyConfig) -> Progress:
 
         task = Task(
             module=network,
-            draw=training.batch,
+            draw=samplers["train"].batch,
             loss=loss,
-            evaluate=lambda: figures(network, model, validation),
+            evaluate=lambda: figures(network, model, samplers["validation"]),
             score="imagined_energy",
-            inputs={"data": dataset.hash, "checkpoint": weights},
+            inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
         )
         trainer = Trainer(config, task, here)
         if config.dry_run:
