@@ -24,6 +24,7 @@ MPC_PREFIX = "mpc-"
 
 AGENTS: dict[str, str] = {
     "random": "jepa_gym.agents.random_agent:RandomAgent",
+    "hold-still": "jepa_gym.agents.still_agent:StillAgent",
     "smooth-noise": "jepa_gym.agents.smooth_agent:SmoothNoiseAgent",
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
@@ -41,7 +42,7 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
 
     Args:
         name: One of `AGENTS`.
-        **kwargs: Constructor arguments of that agent: `action_space` and `seed` (`random`,
+        **kwargs: Constructor arguments of that agent: none (`hold-still`), `action_space` and `seed` (`random`,
             `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model` (`gc-idm`), `model` and
             `policy` (`imagined-policy`), `model`, `config`, `gripper_weight` and more, or a
             `preset` (`mpc-<planner>`), `path` and `allow_pickle` (`policy`, `sac`).

@@ -18,6 +18,7 @@ from jepa_gym.agents import AGENTS, MPC_PREFIX, make_agent
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.cem import CEMConfig
 from jepa_gym.benchmarks.results import Record
+from jepa_gym.envs.tasks.options import START_DISTANCE
 from jepa_gym.names import resolve
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ PRESETS = ("paper", "published")
 """Budgets that are presets of `MPCAgent`: ours with the paper's budget, and the published agent."""
 NOT_SHOWN = {
     "random": "-",
+    "hold-still": "-",
     "smooth-noise": "-",
     "scripted": "simulator state",
     "scripted-noisy": "simulator state",
 }
 """What agents that look at no goal image go by instead; a policy names its own."""
+STARTS: dict[str, dict[str, Any]] = {"plain": {}, "far": {"start_distance_m": (0.20, 0.30)}}
+"""How an episode starts: name -> options of the reset. The energy is nearly flat from 20 cm on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,13 @@ class Cell:
     """Whether the planner's cost has the proprioceptive goal term."""
     budget: str = "default"
     """Name of the planner's budget, or one of `PRESETS`."""
+    start: str = "plain"
+    """How episodes start, one of `STARTS`."""
 
     def __str__(self) -> str:
         parts = [self.agent, self.task]
         parts += [x for x in (self.object, self.split) if x not in ("-", "plain")]
+        parts += [] if self.start == "plain" else [f"from {self.start}"]
         extras = [self.protocol, f"by {self.schedule}"] + ["+gripper"] * self.gripper_term
         budget = "" if self.budget == "default" else f", {self.budget} candidates"
         return f"{' '.join(parts)} ({', '.join(extras)}{budget})"
@@ -83,6 +90,8 @@ class Job:
     """What the cell's budget changes in the planner's configuration."""
     film: Path | None = None
     """Video to make of it."""
+    photo: Path | None = None
+    """Picture to make of it if it fails: goal, start and end."""
 
     @property
     def identity(self) -> Record:
@@ -129,7 +138,7 @@ def run_episode(job: Job) -> Record:
         obs_mode="state" if blind else "both",
     )
     agent = make_cell_agent(env, job)
-    observation, info = env.reset(seed=job.seed)
+    observation, info = env.reset(seed=job.seed, options=STARTS[cell.start] or None)
     shown = _shown(cell, agent, info)
     views, infos, plans, seconds = [observation], [info], [], []
     memory, done = None, False
@@ -149,6 +158,11 @@ def run_episode(job: Job) -> Record:
 
         goals, frames = (np.stack([v[key] for v in views]) for key in ("goal_pixels", "pixels"))
         write_video(Film(goals, frames, plans, str(cell), distances), job.film)
+    if job.photo is not None and not infos[-1]["is_success"] and "pixels" in observation:
+        from jepa_gym.benchmarks.failures import photograph
+
+        shots = [observation["goal_pixels"], views[0]["pixels"], observation["pixels"]]
+        photograph(shots, job.photo)
     known = np.isfinite(distances).all()
     searched = [int(np.isfinite(plan.energies).sum()) for plan in plans]
     return {
@@ -272,6 +286,11 @@ def shown_by(env_id: str, protocols: Iterable[str] = ("published",)) -> dict[str
         if all(list(shown) != list(earlier) for earlier in distinct.values()):
             distinct[protocol] = shown
     return {protocol: len(shown) for protocol, shown in distinct.items()}
+
+
+def starts_far(env_id: str) -> bool:
+    """Return whether a task can be told how far from its goal or object the hand starts."""
+    return bool(shown_by(env_id)) and START_DISTANCE in env_class(env_id).OPTIONS
 
 
 def acts_by_policy(agent: str) -> bool:

@@ -1,8 +1,8 @@
 """The main job: agents on the tasks of the suite, over the same held-out seeds.
 
 `python benchmarks/reach_grasp.py` prints a table and writes, under `results/reach_grasp/`, one JSON
-line an episode (`episodes.jsonl`), `summary.json`, `plot.png` and a video for every row. Given
-again it goes on where it stopped; rows and episodes that are added later join those in the folder.
+line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row and pictures
+of what failed (`failures.png`). Given again it goes on where it stopped; rows and episodes that are added later join those in the folder.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ import gymnasium as gym
 
 from jepa_gym import TASKS
 from jepa_gym.agents import AGENTS, MPC_PREFIX
-from jepa_gym.benchmarks import report
+from jepa_gym.benchmarks import failures, report
 from jepa_gym.benchmarks.episodes import (
     GRIPPER_WEIGHT,
     HELD_OUT_SEEDS,
     NOT_SHOWN,
+    STARTS,
     Cell,
     Job,
     acts_by_policy,
     run_episode,
     shown_by,
+    starts_far,
 )
 from jepa_gym.benchmarks.options import at_least, fill, known_names
 from jepa_gym.benchmarks.results import Record, Results, write_json
@@ -39,15 +41,17 @@ EPISODES, QUICK_EPISODES = 30, 4
 PLAIN = "plain"
 DEFAULT_OBJECTS = ("box", "cup")
 PROTOCOLS = ("published", "suite", "one")
+ALL_AGENTS = ("random", "hold-still", "scripted", "gc-idm", "mpc-cem")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Compare agents on the tasks of the suite, over the same held-out seeds."""
 
-    agents: tuple[str, ...] = ("random", "scripted", "mpc-cem")
+    agents: tuple[str, ...] | None = None
     """Who acts, of the registered agents: random, scripted (reads the simulator; it shows what is
-    possible), mpc-cem, -icem, -mppi, -gradient, -random, -hybrid, sac, ..."""
+    possible), mpc-cem (these are the default; with --all also hold-still and gc-idm), -icem, -mppi,
+    -gradient, -random, -hybrid, sac, ..."""
     tasks: tuple[str, ...] | None = None
     """What to do: reach and grasp (the default), reach-with-object, pick-place, or the id of any
     environment whose `info` has `is_success`."""
@@ -61,13 +65,16 @@ class Arguments:
     grasping suite (four images) beside it. Those that show the same run once."""
     schedules: tuple[Literal["time", "progress"], ...] = ("time",)
     """When the next of several goal images is shown."""
+    starts: tuple[Literal["plain", "far"], ...] | None = None
+    """How far the hand starts from its goal or object: plain (as the task has it, the default), or
+    far: 20 to 30 cm, for reach, reach-with-object and grasp."""
     presets: tuple[Literal["default", "paper", "published"], ...] = ("default",)
     """Which agent mpc-cem is: ours; ours with the paper's budget; the published one. The others
     have only their default."""
     gripper_term: bool = False
     """Beside every row of a planner one whose cost also has the goal's gripper opening."""
     all: bool = False
-    """Every task, object, split and protocol that the other flags do not choose (hours)."""
+    """Every task, object, split, protocol and start that the other flags do not choose (hours)."""
     episodes: int | None = None
     """Episodes a row: 30, with --quick 4."""
     seed: int = 0
@@ -86,7 +93,7 @@ class Arguments:
     workers: int = 2
     """Processes of one thread each."""
     videos: bool = True
-    """Film the first episode of every row."""
+    """Film the first episode of every row, and photograph those that fail."""
     quick: bool = False
     """A look in two minutes instead of ten."""
 
@@ -102,19 +109,22 @@ class Arguments:
         splits = (PLAIN, *SPLITS)
         fill(
             self,
+            agents=ALL_AGENTS if self.all else ("random", "scripted", "mpc-cem"),
             episodes=QUICK_EPISODES if self.quick else EPISODES,
             tasks=tuple(TASKS) if self.all else ("reach", "grasp"),
             splits=splits if self.all else (PLAIN,),
             protocols=PROTOCOLS if self.all else None,
+            starts=tuple(STARTS) if self.all else ("plain",),
         )
         at_least(self, episodes=1, seed=0, workers=1)
-        known_names("agents", self.agents, AGENTS)
+        known_names("agents", self.agents or (), AGENTS)
         known_names("tasks", self.tasks or (), (*TASKS, *gym.registry))
         known_names("splits", self.splits or (), splits)
         known_names("protocols", PROTOCOLS if self.protocols is None else self.protocols, PROTOCOLS)
         known_names("objects", OBJECTS if self.objects is None else self.objects, OBJECTS)
         known_names("schedules", self.schedules, ("time", "progress"))
-        acting = [name for name in self.agents if acts_by_policy(name)]
+        known_names("starts", self.starts or (), STARTS)
+        acting = [name for name in self.agents or () if acts_by_policy(name)]
         if acting and self.policy is None:
             raise ValueError(
                 f"The agent {acting[0]} needs `--policy`, a file of `jepa-gym train-rl`."
@@ -132,8 +142,10 @@ def cells(arguments: Arguments) -> list[Cell]:
         for task in arguments.tasks or ()
         for split, objects in _objects(arguments, task)
         for obj in objects
-        for agent in arguments.agents
-        for cell in _rows_of(arguments, Cell(agent, task, obj, split))
+        for start in arguments.starts or ()
+        if start == PLAIN or starts_far(TASKS.get(task, task))
+        for agent in arguments.agents or ()
+        for cell in _rows_of(arguments, Cell(agent, task, obj, split, start=start))
     ]
     return list(dict.fromkeys(found))
 
@@ -176,9 +188,10 @@ def make_jobs(arguments: Arguments) -> list[Job]:
     """Return the episodes, task by task and there seed by seed, the first of every row filmed."""
     policy = None if arguments.policy is None else str(arguments.policy)
     first, films = HELD_OUT_SEEDS + arguments.seed, arguments.output / "videos"
+    photos = arguments.output / failures.FOLDER
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells(arguments):
-        groups.setdefault((cell.task, cell.object, cell.split), []).append(cell)
+        groups.setdefault((cell.task, cell.object, cell.split, cell.start), []).append(cell)
     return [
         Job(
             cell,
@@ -187,6 +200,9 @@ def make_jobs(arguments: Arguments) -> list[Job]:
             policy if acts_by_policy(cell.agent) else None,
             allow_pickle=arguments.allow_pickle,
             film=films / f"{file_name(cell)}.mp4" if arguments.videos and seed == first else None,
+            photo=photos / f"{file_name(cell)}_{seed}.png"
+            if arguments.videos and cell.agent not in NOT_SHOWN
+            else None,
         )
         for group in groups.values()
         for seed in range(first, first + (arguments.episodes or 0))
@@ -225,6 +241,8 @@ def run(arguments: Arguments) -> list[Record]:
         compared = report.comparisons(records)
         print(report.table(rows), *report.comparison_lines(compared), sep="\n")
         report.write_plot(rows, records, output / "plot.png")
+        photos = {file_name(Cell(**{name: row[name] for name in report.CELL})): row for row in rows}
+        failures.write_sheet(photos, records, output)
         asked = report.arguments_of(arguments, begin)
         summary = report.summary(rows, results.settings, asked) | {"comparisons": compared}
         write_json(summary, output / "summary.json")

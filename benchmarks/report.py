@@ -27,6 +27,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "task": lambda row: row["task"],
     "object": lambda row: row["object"],
     "split": lambda row: row["split"],
+    "start": lambda row: row["start"],
     "goal": lambda row: row["goal"],
     "budget": lambda row: row["budget"],
     "candidates": lambda row: _number(row["evaluations"], "{:.0f}"),
@@ -41,6 +42,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
 }
 FOOTNOTE = (
     'goal: what the agent is shown of its goal; "image x4 by time" is four images in turn.\n'
+    "start far: the hand starts 20 to 30 cm from its goal or object.\n"
     "+gripper: the planner's cost also has the goal's gripper opening, so it is not image-only.\n"
     "distance: reach, hand to goal; grasp, what the lift lacks (4 cm if the object is not held);\n"
     "else object to goal."
@@ -132,7 +134,7 @@ def table(lines: Sequence[Record]) -> str:
         The table with a footnote.
     """
     columns = {title: [text(row) for row in lines] for title, text in COLUMNS.items()}
-    silent = {"split": {"plain"}, "budget": {"default"}}
+    silent = {"split": {"plain"}, "start": {"plain"}, "budget": {"default"}}
     if set(columns["budget"]) <= silent["budget"]:
         columns["candidates"] = []
     shown = {t: texts for t, texts in columns.items() if set(texts) - silent.get(t, set()) - {""}}
@@ -215,6 +217,6 @@ def write_plot(lines: Sequence[Record], records: Sequence[Record], path: Path) -
 
 def name(line: Record) -> str:
     """Return what a row is called in the plot."""
-    parts = [line["agent"], line["task"], line["object"], line["split"]]
+    parts = [line["agent"], line["task"], line["object"], line["split"], line["start"]]
     known = " ".join(part for part in parts if part not in ("-", "plain"))
     return f"{known} ({line['goal']})"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.envs.tasks.manipulation import HOVER_M, ObjectTaskEnv
-from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
+from jepa_gym.envs.tasks.options import START_DISTANCE
+from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place, within
 
 LIFT_M = 0.04
 """Height clear of the table from which the object counts as lifted."""
@@ -25,8 +26,11 @@ class FrankaGraspEnv(ObjectTaskEnv):
     object. The goal image shows the object lifted 12 cm after a simulated grasp. The suite's own
     protocol shows four: hand 8 cm above the grasp point (4 steps; a straight way to the object
     would knock it over), at the object (2 steps), closed on it (2 steps), lifted (until the end).
-    See `FrankaEnv` for spaces and arguments; horizon 12 steps.
+    The further reset option is `start_distance_m` (least, largest), how far the hand starts from
+    the grasp point. See `FrankaEnv` for spaces and arguments; horizon 12 steps.
     """
+
+    OPTIONS = (START_DISTANCE,)
 
     SCHEDULE = {"above": 4, "at the object": 2, "closed": 2, "lifted": 0}
 
@@ -34,11 +38,13 @@ class FrankaGraspEnv(ObjectTaskEnv):
         """Draw the object's place and a start of the hand above it, up to 15 cm to the side."""
         self.place_object(*sample_object_place(self))
         start = self.chosen(
-            "start_position", lambda: sample_hand_position(self, low_z_m=0.14), self._above
+            "start_position", lambda: sample_hand_position(self, low_z_m=0.14), self._fits
         )
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 
-    def _above(self, start: np.ndarray) -> bool:
+    def _fits(self, start: np.ndarray) -> bool:
+        if START_DISTANCE in self.options:
+            return within(self.options[START_DISTANCE], start, self.grasp_point())
         aside = np.linalg.norm((start - self.object_position())[:2])
         return bool(aside < 0.15 and start[2] < 0.28)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ POINTS = {
     "goal_place": (WORKSPACE_LOW_M[:2], WORKSPACE_HIGH_M[:2]),
 }
 """Options that are points in metres, base frame -> their bounds."""
+START_DISTANCE = "start_distance_m"
+MOST_DISTANCE_M = 0.45
+"""Longest distance that `start_distance_m` may ask for; the workspace has few that are longer."""
 
 
 def parse_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
@@ -38,6 +42,8 @@ def parse_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
             )
         if name in POINTS:
             value = _point(name, value, *POINTS[name])
+        elif name == START_DISTANCE:
+            value = _distances(value)
         elif name == "variation":
             Variation().replaced(value)
         elif name == "recorded":
@@ -57,6 +63,19 @@ def _recorded(value: Any) -> dict[str, np.ndarray]:
             "states of one recorded episode"
         )
     return states
+
+
+def _distances(value: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in value)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not 0 <= low < high <= MOST_DISTANCE_M:
+        raise ValueError(
+            f"option `{START_DISTANCE}` must be (least, largest) in metres, from 0 to "
+            f"{MOST_DISTANCE_M:g}, got {value!r}"
+        )
+    return low, high
 
 
 def _point(name: str, value: Any, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.base import FrankaEnv
 from jepa_gym.envs.tasks.episode import SUCCESS_M
+from jepa_gym.envs.tasks.options import START_DISTANCE
 from jepa_gym.envs.tasks.sampling import (
     OBJECT_YAW_RAD,
     sample_hand_position,
@@ -28,20 +29,22 @@ class FrankaReachEnv(FrankaEnv):
     """Reach: success if the end-effector is within 4 cm of the goal pose at the end.
 
     `achieved_goal` is the end-effector's position, `desired_goal` the goal's. The object only
-    stands on the table. The further reset option is `goal_position` (3,) m. See `FrankaEnv` for
-    spaces, reward and arguments; horizon 10 steps.
+    stands on the table. The further reset options are `goal_position` (3,) m and `start_distance_m`
+    (least, largest), how far the goal is from the start. See `FrankaEnv` for spaces, reward and
+    arguments; horizon 10 steps.
     """
 
-    OPTIONS = ("goal_position",)
+    OPTIONS = ("goal_position", START_DISTANCE)
 
     def sample_task(self) -> None:
         """Draw object, start and goal; the goal lies 12 to 22 cm away from the start."""
+        distances = self.options.get(START_DISTANCE, START_DISTANCE_M)
         self.place_object(*sample_object_place(self))
         start = self.chosen("start_position", lambda: sample_hand_position(self))
         self._target = self.chosen(
             "goal_position",
             lambda: self.np_random.uniform(WORKSPACE_LOW_M, WORKSPACE_HIGH_M),
-            lambda goal: within(START_DISTANCE_M, goal, start) and self._clear_of_object(goal),
+            lambda goal: within(distances, goal, start) and self._clear_of_object(goal),
         )
         self.place_arm(start, yaw=self.variation.start_yaw_rad)
 

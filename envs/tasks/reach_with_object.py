@@ -11,6 +11,7 @@ from jepa_gym.envs.physics.arm import OUT_OF_REACH_M
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.envs.tasks.episode import SUCCESS_M
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
+from jepa_gym.envs.tasks.options import START_DISTANCE
 from jepa_gym.envs.tasks.reach import START_DISTANCE_M
 from jepa_gym.envs.tasks.sampling import OBJECT_YAW_RAD, sample_object_place, within
 
@@ -23,18 +24,20 @@ class FrankaReachWithObjectEnv(ObjectTaskEnv):
 
     The episode starts with the object in the hand, from a simulated grasp. `achieved_goal` is the
     object's centre, `desired_goal` where the goal image shows it; the reward reads positions alone,
-    `info["is_success"]` also asks that both fingers hold the object. The further reset option is
-    `goal_position` (3,) m, of the hand. See `FrankaEnv` for spaces and arguments; horizon 10 steps.
+    `info["is_success"]` also asks that both fingers hold the object. The further reset options are
+    `goal_position` (3,) m, of the hand, and `start_distance_m` (least, largest), how far it is from
+    the hand's start. See `FrankaEnv` for spaces and arguments; horizon 10 steps.
     """
 
-    OPTIONS = ("goal_position",)
+    OPTIONS = ("goal_position", START_DISTANCE)
 
     def sample_task(self) -> None:
         """Grasp the object, then draw start and goal of the hand, 12 to 22 cm apart."""
+        distances = self.options.get(START_DISTANCE, START_DISTANCE_M)
         self.place_object(*sample_object_place(self))
         start = self.chosen("start_position", self._sample_hand)
         self._target = self.chosen(
-            "goal_position", self._sample_hand, lambda goal: within(START_DISTANCE_M, goal, start)
+            "goal_position", self._sample_hand, lambda goal: within(distances, goal, start)
         )
         self.simulate_grasp()
         self.carry(start)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import pytest
 import torch
 from stable_baselines3 import SAC
@@ -16,7 +17,7 @@ from stable_baselines3 import SAC
 from jepa_gym import TASKS
 from jepa_gym.agents.policy import write_policy
 from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, Cell, Job, make_cell_agent, run_episode
-from jepa_gym.benchmarks.reach_grasp import Arguments, cells, main, make_jobs
+from jepa_gym.benchmarks.reach_grasp import ALL_AGENTS, Arguments, cells, main, make_jobs
 from jepa_gym.envs.physics.objects import OBJECTS
 from jepa_gym.envs.splits import SPLITS, split_objects
 from jepa_gym.envs.tasks.reach import FrankaReachEnv
@@ -67,6 +68,14 @@ def test_all_has_every_task_object_split_and_protocol():
     assert all(c.split == "plain" or c.object in split_objects(c.split) for c in found)
     chosen = cells(Arguments(agents=("mpc-cem",), all=True, tasks=("reach",), splits=("object",)))
     assert {(c.task, c.object) for c in chosen} == {("reach", o) for o in split_objects("object")}
+
+
+def test_all_has_hard_starts_of_the_tasks_that_know_them_and_the_references():
+    found = cells(Arguments(all=True, objects=("box",), splits=("plain",)))
+    far = {cell.task for cell in found if cell.start == "far"}
+    assert far == {"reach", "grasp", "reach-with-object"}
+    assert {cell.agent for cell in found} == set(ALL_AGENTS)
+    assert {cell.start for cell in cells(Arguments())} == {"plain"}
 
 
 def test_splits_run_with_the_objects_that_belong_to_them():
@@ -207,6 +216,20 @@ def test_real_run_writes_everything(finished):
     assert len((finished / "episodes.jsonl").read_text().splitlines()) == 8
     assert (finished / "plot.png").exists()
     assert len(list((finished / "videos").glob("*.mp4"))) == 4
+    assert not (finished / "failures.png").exists()  # of agents that look at no picture
+
+
+def test_failures_are_photographed_and_drawn(tmp_path):
+    flags = ["--agents", "imagined-policy", "hold-still", "--tasks", "grasp", "--objects", "cup"]
+    flags += ["--protocols", "one", "--starts", "far", "--episodes", "2", "--seed", "500"]
+    assert main([*flags, "--output", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert {row["start"] for row in rows} == {"far"}
+    assert [row["success_at_end"] for row in rows] == [0, 0]  # it never closes the gripper
+    shots = sorted(path.name for path in (tmp_path / "failures").iterdir())
+    assert [name.split("_")[0] for name in shots] == ["imagined-policy"] * 2
+    assert iio.imread(tmp_path / "failures" / shots[0]).shape == (128, 3 * 256 + 8, 3)
+    assert iio.imread(tmp_path / "failures.png").shape[0] > 128
 
 
 @pytest.mark.parametrize(

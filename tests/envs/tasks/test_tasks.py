@@ -103,3 +103,20 @@ def test_positions_can_be_chosen(make):
     observation, _ = env.reset(seed=0, options=options)
     assert np.allclose(observation["desired_goal"][:2], options["goal_place"], atol=5e-3)
     assert np.allclose(observation["achieved_goal"][:2], options["object_position"])
+
+
+@pytest.mark.parametrize("env_id", ["FrankaReach-v0", "FrankaReachWithObject-v0"])
+def test_far_starts_are_as_far_from_the_goal_as_asked(make, env_id):
+    env = make(env_id, obs_mode="state").unwrapped
+    for seed in range(5):
+        observation, _ = env.reset(seed=seed, options={"start_distance_m": (0.24, 0.28)})
+        achieved, desired = observation["achieved_goal"], observation["desired_goal"]
+        assert 0.235 <= np.linalg.norm(achieved - desired) <= 0.285
+
+
+def test_far_starts_of_grasping_are_as_far_from_the_object_as_asked(make):
+    env = make("FrankaGrasp-v0", obs_mode="state").unwrapped
+    for seed in range(5):
+        observation, _ = env.reset(seed=seed, options={"start_distance_m": (0.24, 0.28)})
+        distance = np.linalg.norm(observation["observation"][:3] - env.grasp_point())
+        assert 0.235 <= distance <= 0.285
