@@ -42,10 +42,11 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
 
     Args:
         name: One of `AGENTS`.
-        **kwargs: Constructor arguments of that agent: none (`hold-still`), `action_space` and `seed` (`random`,
-            `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model` (`gc-idm`), `model` and
-            `policy` (`imagined-policy`), `model`, `config`, `gripper_weight` and more, or a
-            `preset` (`mpc-<planner>`), `path` and `allow_pickle` (`policy`, `sac`).
+        **kwargs: Constructor arguments of that agent: none (`hold-still`), `action_space` and
+            `seed` (`random`, `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`
+            (`gc-idm`), `model` and `policy` (`imagined-policy`), `model`, `config`,
+            `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and `allow_pickle`
+            (`policy`, `sac`).
 
     Returns:
         The agent, ready for `predict`.

@@ -2,7 +2,8 @@
 
 `python benchmarks/reach_grasp.py` prints a table and writes, under `results/reach_grasp/`, one JSON
 line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row and pictures
-of what failed (`failures.png`). Given again it goes on where it stopped; rows and episodes that are added later join those in the folder.
+of what failed (`failures.png`). Given again it goes on where it stopped; rows and episodes that are
+added later join those in the folder.
 """
 
 from __future__ import annotations

@@ -11,9 +11,7 @@ expensive ones. L2 alone draws everything a little blurred.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,23 +19,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from jepa_gym.checkpoint.beside import DECODER, encoder_hash
+from jepa_gym.checkpoint.beside import DECODER
 from jepa_gym.models import FrameDecoder
 from jepa_gym.training.data.clips import ClipArrays, ClipSampler
-from jepa_gym.training.engine.config import RunConfig, run_recipe
-from jepa_gym.training.engine.distributed import processes
-from jepa_gym.training.engine.task import Batch, Progress, Task
-from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.finish import (
-    beside_model,
-    check_views,
-    open_dataset,
-    provenance,
-    report,
-)
+from jepa_gym.training.data.dataset import Dataset
+from jepa_gym.training.engine.config import run_recipe
+from jepa_gym.training.engine.task import Batch, Progress
+from jepa_gym.training.recipes.beside import BesideConfig, Training, train_beside
 from jepa_gym.world_model import WorldModel
 
-RUN_FOLDER = "decode"
 SQUARE_WEIGHT = 4.0
 """An error of 1/8 of the pixels' range weighs as much in the slope of the square as in L1."""
 BACKGROUND_FRAMES = 2000
@@ -46,17 +36,12 @@ SHOWN_FRAMES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeConfig(RunConfig):
-    """Train a decoder that draws the latents of a world model, which stays as it is."""
+class DecodeConfig(BesideConfig):
+    """Train a decoder that draws the latents of a world model, which stays as it is.
 
-    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "checkpoint")
+    `JEPALatent-v0` finds the finished `decoder.safetensors` beside the model.
+    """
 
-    checkpoint: str
-    """`default`, the folder of a checkpoint, or what else `WorldModel.from_pretrained` takes."""
-    output: Path | None = None
-    """Folder of the run and of its finished `decoder.safetensors`. By default the run is in
-    `decode/` of the checkpoint's folder and the decoder beside the model, where `JEPALatent-v0`
-    finds it."""
     minutes: float = 10.0
     """Chooses the number of steps at the start, from a measured rate and evaluations included."""
     batch_size: int = 8
@@ -64,54 +49,37 @@ class DecodeConfig(RunConfig):
 
 
 def train(config: DecodeConfig) -> Progress:
-    """Train the decoder and write the best one.
+    """Train the decoder and write the best one; see `train_beside`."""
+    return train_beside(config, DECODER, "decode", _prepare)
 
-    Returns:
-        The finished progress.
 
-    Raises:
-        ValueError: The dataset shows other views than the model knows, or `output` is missing and
-            the checkpoint is shipped or a single file.
-    """
-    with processes(config.device, config.threads) as here:
-        model = WorldModel.from_pretrained(config.checkpoint, here.device).requires_grad_(False)
-        folder, run = beside_model(config.checkpoint, model, config.output, RUN_FOLDER)
-        config = replace(config, output=run)
-        dataset = open_dataset(config)
-        check_views(dataset, model)
-        arrays = dataset.load_arrays("train")
-        sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
-        torch.manual_seed(config.seed)
-        sizes = model.config
-        decoder = FrameDecoder(sizes.grid, sizes.encoder.latent_dim, sizes.encoder.token_size)
-        mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
-        decoder.set_background(mean / 255)
+def _prepare(config: DecodeConfig, model: WorldModel, dataset: Dataset) -> Training:
+    arrays, sizes = dataset.load_arrays("train"), model.config
+    sampler = ClipSampler(arrays, 1, config.batch_size, config.seed)
+    decoder = FrameDecoder(sizes.grid, sizes.encoder.latent_dim, sizes.encoder.token_size)
+    mean = spread_frames(arrays, BACKGROUND_FRAMES).mean(0, dtype=torch.float32)
+    decoder.set_background(mean / 255)
+    frames = spread_frames(dataset.load_arrays("validation"), EVALUATED_FRAMES)
 
-        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
-            frames = batch["frames"]
-            return pixel_losses(decoder(model.encode(frames)[:, 0]), frames[:, 0])
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        frames = batch["frames"]
+        return pixel_losses(decoder(model.encode(frames)[:, 0]), frames[:, 0])
 
-        frames = spread_frames(dataset.load_arrays("validation"), EVALUATED_FRAMES)
-        task = Task(
-            module=decoder,
-            draw=lambda step, rows: {"frames": sampler.batch(step, rows).frames},
-            loss=loss,
-            evaluate=lambda: picture_figures(decoder, model, frames, config.batch_size),
-            score="picture_loss",
-            inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
-            pictures=lambda: {"drawn": drawn_beside(decoder, model, frames[:SHOWN_FRAMES])},
-        )
-        trainer = Trainer(config, task, here)
-        if config.dry_run:
-            return trainer.dry_run()
-        progress = trainer.run()
-        if here.first:
-            test = spread_frames(dataset.load_arrays("test"), EVALUATED_FRAMES)
-            figures = picture_figures(decoder, model, test, config.batch_size)
-            card = provenance("decode", config, dataset, progress) | {"test": figures}
-            path = DECODER.write(folder, decoder, model, card)
-            report(f"wrote {path}", progress, figures)
-        return progress
+    def test() -> dict[str, float]:
+        held_out = spread_frames(dataset.load_arrays("test"), EVALUATED_FRAMES)
+        return picture_figures(decoder, model, held_out, config.batch_size)
+
+    return Training(
+        decoder,
+        test,
+        {
+            "draw": lambda step, rows: {"frames": sampler.batch(step, rows).frames},
+            "loss": loss,
+            "evaluate": lambda: picture_figures(decoder, model, frames, config.batch_size),
+            "score": "picture_loss",
+            "pictures": lambda: {"drawn": drawn_beside(decoder, model, frames[:SHOWN_FRAMES])},
+        },
+    )
 
 
 @torch.no_grad()

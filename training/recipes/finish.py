@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 
 import jepa_gym
 from jepa_gym import poses
-from jepa_gym.checkpoint.sources import SHIPPED
 from jepa_gym.checkpoint.start_frames import StartFrames, write_starts
 from jepa_gym.config import EncoderConfig, FrameSpec, PredictorConfig, WorldModelConfig
 from jepa_gym.training.data.clips import ClipArrays
@@ -57,44 +55,6 @@ def open_dataset(config: RunConfig, needs_states: bool = True) -> Dataset:
                 f"{split} split, which goes by a hash of their names: collect more episodes"
             )
     return dataset
-
-
-def beside_model(
-    checkpoint: str, model: WorldModel, output: Path | None, run_folder: str
-) -> tuple[Path, Path]:
-    """Choose where a network that stands beside a model is written, and where its run is.
-
-    Args:
-        checkpoint: What the model was loaded as.
-        model: The model.
-        output: Folder of both, or None for the model's own.
-        run_folder: Name of the run's folder in the model's own.
-
-    Returns:
-        The network's folder and the run's.
-
-    Raises:
-        ValueError: If `output` is missing and the checkpoint is shipped or a single file.
-    """
-    if output is not None:
-        return output, output
-    if model.folder is None or checkpoint in SHIPPED:
-        raise ValueError(f"{checkpoint!r} is no folder of yours; say where to write with --output")
-    return model.folder, model.folder / run_folder
-
-
-def check_views(dataset: Dataset, model: WorldModel) -> None:
-    """Refuse a dataset that shows other views than a model knows.
-
-    Raises:
-        ValueError: If it does.
-    """
-    shown, known = tuple(dataset.index["cameras"]), model.config.frame.cameras
-    if shown != known:
-        raise ValueError(
-            f"{dataset.folder} shows the views {shown}, the model knows {known}; give data that "
-            "was collected with the model's cameras"
-        )
 
 
 def model_config(

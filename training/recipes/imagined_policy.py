@@ -13,31 +13,21 @@ Reference: value gradients through a learned model, as in stochastic value gradi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jepa_gym import poses
-from jepa_gym.checkpoint.beside import POLICY, encoder_hash
+from jepa_gym.checkpoint.beside import POLICY
 from jepa_gym.models.latent_policy import MOVEMENT_DIM, LatentPolicy
+from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import RunConfig, run_recipe
-from jepa_gym.training.engine.distributed import processes
-from jepa_gym.training.engine.task import Batch, Progress, Task
-from jepa_gym.training.engine.trainer import Trainer
-from jepa_gym.training.recipes.amortise import GoalSampler, goal_samplers
-from jepa_gym.training.recipes.finish import (
-    beside_model,
-    check_views,
-    open_dataset,
-    provenance,
-    report,
-)
+from jepa_gym.training.engine.task import Batch, Progress
+from jepa_gym.training.recipes.beside import BesideConfig, Training, train_beside
+from jepa_gym.training.recipes.hindsight import GoalSampler, goal_samplers
 from jepa_gym.world_model import WorldModel
 
-RUN_FOLDER = "imagine-policy"
 EVALUATED = 512
 """Starts of an evaluation."""
 EVALUATED_STEPS = 8
@@ -45,17 +35,12 @@ EVALUATED_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImaginedPolicyConfig(RunConfig):
-    """Train a policy for reaching in a world model's imagination; the model stays as it is."""
+class ImaginedPolicyConfig(BesideConfig):
+    """Train a policy for reaching in a world model's imagination; the model stays as it is.
 
-    BY_CONTENT: ClassVar[tuple[str, ...]] = ("data", "checkpoint")
+    The agent `imagined-policy` finds the finished `policy.safetensors` beside the model.
+    """
 
-    checkpoint: str
-    """`default`, the folder of a checkpoint, or what else `WorldModel.from_pretrained` takes."""
-    output: Path | None = None
-    """Folder of the run and of its finished `policy.safetensors`. By default the run is in
-    `imagine-policy/` of the checkpoint's folder and the policy beside the model, where the agent
-    `imagined-policy` finds it."""
     minutes: float = 5.0
     """Chooses the number of steps at the start, from a measured rate and evaluations included."""
     batch_size: int = 48
@@ -125,45 +110,28 @@ def figures(network: LatentPolicy, model: WorldModel, sampler: GoalSampler) -> d
 
 
 def train(config: ImaginedPolicyConfig) -> Progress:
-    """Train the policy and write the best one.
+    """Train the policy and write the best one; see `train_beside`."""
+    return train_beside(config, POLICY, "imagine-policy", _prepare)
 
-    Returns:
-        The finished progress.
 
-    Raises:
-        ValueError: The dataset shows other views than the model knows, or `output` is missing and
-            the checkpoint is shipped or a single file.
-    """
-    with processes(config.device, config.threads) as here:
-        model = WorldModel.from_pretrained(config.checkpoint, here.device).requires_grad_(False)
-        folder, run = beside_model(config.checkpoint, model, config.output, RUN_FOLDER)
-        config = replace(config, output=run)
-        dataset = open_dataset(config)
-        check_views(dataset, model)
-        samplers = goal_samplers(dataset, model, config.batch_size, config.seed)
-        torch.manual_seed(config.seed)
-        network = LatentPolicy(model.config.num_tokens, model.config.encoder.latent_dim)
+def _prepare(config: ImaginedPolicyConfig, model: WorldModel, dataset: Dataset) -> Training:
+    samplers = goal_samplers(dataset, model, config.batch_size, config.seed)
+    network = LatentPolicy(model.config.num_tokens, model.config.encoder.latent_dim)
 
-        def loss(batch: Batch, step: int) -> dict[str, Tensor]:
-            energies = imagined_energies(network, model, batch, config.imagined_steps)
-            return {"loss": torch.stack(energies[1:]).mean(), "last": energies[-1].mean().detach()}
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        energies = imagined_energies(network, model, batch, config.imagined_steps)
+        return {"loss": torch.stack(energies[1:]).mean(), "last": energies[-1].mean().detach()}
 
-        task = Task(
-            module=network,
-            draw=samplers["train"].batch,
-            loss=loss,
-            evaluate=lambda: figures(network, model, samplers["validation"]),
-            score="imagined_energy",
-            inputs={"data": dataset.hash, "checkpoint": encoder_hash(model)},
-        )
-        trainer = Trainer(config, task, here)
-        if config.dry_run:
-            return trainer.dry_run()
-        progress = trainer.run()
-        if here.first:
-            card = provenance("imagine-policy", config, dataset, progress)
-            report(f"wrote {POLICY.write(folder, network, model, card)}", progress, {})
-        return progress
+    return Training(
+        network,
+        lambda: figures(network, model, samplers["test"]) if "test" in samplers else {},
+        {
+            "draw": samplers["train"].batch,
+            "loss": loss,
+            "evaluate": lambda: figures(network, model, samplers["validation"]),
+            "score": "imagined_energy",
+        },
+    )
 
 
 def main() -> int:

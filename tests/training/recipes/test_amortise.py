@@ -16,7 +16,7 @@ from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.cli import main
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.training.data.dataset import Dataset
-from jepa_gym.training.recipes import amortise
+from jepa_gym.training.recipes import amortise, hindsight
 from jepa_gym.world_model import WorldModel
 
 from ..conftest import SIZE, read_log
@@ -72,7 +72,7 @@ def test_goals_are_later_frames_of_the_episode():
     rows, names = np.array([2, 0, 3]), ("a", "b", "c")
     weights = np.array([0.5, 0.5, 0.0])
     arrays = ClipArrays(latents, rows, names, states[rows], actions[rows], weights=weights)
-    sampler = amortise.GoalSampler(arrays, latents, 512, 0)
+    sampler = hindsight.GoalSampler(arrays, latents, 512, 0)
     batch = sampler.batch(3)
     here, there = (batch[key][:, 0, 0].int() for key in ("latents", "goals"))
     assert torch.equal(there - here, batch["steps"].int())
@@ -80,7 +80,7 @@ def test_goals_are_later_frames_of_the_episode():
     assert set((here // length).tolist()) == {2, 0}  # the third is never drawn
     assert torch.equal(here % length, batch["actions"][:, 0].int())
     assert set(batch["steps"].tolist()) == set(range(1, length))
-    assert (batch["steps"] <= amortise.NEAR_STEPS).float().mean() > 0.4
+    assert (batch["steps"] <= hindsight.NEAR_STEPS).float().mean() > 0.4
     part = sampler.batch(3, slice(100, 200))
     assert all(torch.equal(part[key], batch[key][100:200]) for key in batch)
 
