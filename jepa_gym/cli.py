@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{TRAINING}.recipes.amortise:main",
         "train an inverse model that proposes the way to a goal",
     ),
+    "success-detector": (
+        f"{TRAINING}.recipes.success:main",
+        "train what tells from two latents whether the goal is reached",
+    ),
     "surprise": (f"{TRAINING}.recipes.surprise_video:main", "score how surprising a recording is"),
     "train-rl": (f"{TRAINING}.recipes.train_rl:main", "train the SAC + HER baseline on states"),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),

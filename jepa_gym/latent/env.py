@@ -38,10 +38,11 @@ class JEPALatentEnv(gym.Env):
 
     ## Rewards
     `energy`: minus the energy, the mean absolute difference of achieved and desired latent.
-    `progress`: energy before the step minus energy after it (potential-based). `sparse`: 0 if the
-    energy is below the model's calibrated `success_energy`, else -1. `compute_reward` is
-    vectorised. The threshold is strict: on held-out real frames 5 % of those count as success whose
-    hand is not within 4 cm or whose gripper is not equally open. The model's card has the figures.
+    `progress`: energy before the step minus energy after it (potential-based). `sparse`: 0 at the
+    goal, else -1. `compute_reward` is vectorised. At the goal means a hand within 4 cm of where it
+    is there and a gripper as far open, as the success detector beside the model judges from both
+    latents (`jepa-gym success-detector` trains one; its card has the figures), or without one an
+    energy below the model's calibrated `success_energy`, which misses a third of such frames.
 
     ## Starting state
     A held-out real frame of the checkpoint with its goal, drawn from the seed (see `starts`).
@@ -55,7 +56,7 @@ class JEPALatentEnv(gym.Env):
     after ten, where real frames one step apart have .47.
 
     ## Info
-    `energy`; `success` and `is_success` (energy below `success_energy`; False when that is unset);
+    `energy`; `success` and `is_success` (at the goal, see above; False where nothing tells it);
     `ood`, the out-of-distribution score: distance (root mean square) of the latent to the nearest
     of the real start and goal frames, over the largest that one of these has to its own nearest
     neighbour; or the same of the standardised state, if that is larger. 1: as far as real frames

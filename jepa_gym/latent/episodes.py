@@ -17,7 +17,7 @@ from torch import Tensor
 from jepa_gym import poses
 from jepa_gym.config import STATE_DIM
 from jepa_gym.latent.action_sets import ActionSet
-from jepa_gym.latent.rewards import LatentReward, RealFrames, energies
+from jepa_gym.latent.rewards import LatentReward, RealFrames, SuccessTest, energies
 from jepa_gym.latent.spaces import observation_space
 from jepa_gym.latent.starts import NoSource, Start, make_source, read_start
 from jepa_gym.world_model import WorldModel
@@ -82,7 +82,8 @@ class LatentEpisodes:
                 "starts='dataset', or add them with jepa_gym.checkpoint.start_frames.write_starts"
             )
         self.model = model
-        self.reward = LatentReward(reward, config.success_energy)
+        self._success_test = SuccessTest(model)
+        self.reward = LatentReward(reward, self._success_test)
         self.clip_actions, self.max_ood = clip_actions, max_ood
         self.context_frames, self.narrow = frames, dtype == "bfloat16"
         self.observation_space = observation_space(config)
@@ -95,6 +96,7 @@ class LatentEpisodes:
         self._states = torch.zeros(count, frames, STATE_DIM, device=self.device)
         self._goals = np.zeros((count, *tokens), np.float32)
         self._previous = self._achieved = self._goals
+        self._success = np.zeros(count, bool)
         self._steps = np.full(count, -1)
         self._ood = np.zeros(count)
         self._energies: list[tuple[float, ...]] = [()] * count
@@ -186,11 +188,10 @@ class LatentEpisodes:
 
     def info(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the info of each of `rows` (k,)."""
-        threshold = self.model.config.success_energy
         infos = []
         for row in rows:
             start, energy = self.start_of(row), self._energies[row][-1]
-            success = threshold is not None and energy < threshold
+            success = bool(self._success[row])
             info = {
                 "energy": energy,
                 "is_success": success,
@@ -265,6 +266,8 @@ class LatentEpisodes:
         self._energies = list(self._energies)
         for row, value in zip(rows, energy.tolist(), strict=True):
             self._energies[row] = (*self._energies[row], value)
+        reached = self._success_test(achieved, self._goals[rows])
+        self._success = _replaced(self._success, rows, reached)
         self._ood = _replaced(self._ood, rows, self._distances(window[:, -1], states[:, -1]))
 
     def _encoded(self, starts: Sequence[Start]) -> tuple[Tensor, Tensor]:
@@ -292,7 +295,7 @@ class LatentEpisodes:
 
 
 _STATE = ("_latents", "_states", "_goals", "_previous", "_achieved", "_steps", "_ood")
-_STATE += ("_energies", "starts")
+_STATE += ("_energies", "_success", "starts")
 
 
 def _taken(values: Tensor, rows: np.ndarray) -> Tensor:

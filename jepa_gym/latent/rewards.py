@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jepa_gym.checkpoint.beside import SUCCESS
 from jepa_gym.checkpoint.start_frames import StartFrames
 from jepa_gym.world_model import WorldModel
 
@@ -22,29 +23,60 @@ def energies(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
     return difference.reshape(*difference.shape[:-2], -1).mean(-1)
 
 
+class SuccessTest:
+    """Whether frames are at their goals, by latents alone: pure and vectorised.
+
+    A model with a success detector beside it asks that; else frames are at the goal whose energy is
+    below the model's calibrated `success_energy`.
+
+    Attributes:
+        known: Whether the model has one of the two; without them nothing is a success.
+    """
+
+    def __init__(self, model: WorldModel) -> None:
+        """Read the detector, where there is one.
+
+        Raises:
+            CheckpointError: When its file cannot be used.
+        """
+        self._detector, self._device = SUCCESS.own(model), model.device
+        self._energy = model.config.success_energy
+        self.known = self._detector is not None or self._energy is not None
+
+    @torch.no_grad()
+    def __call__(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+        """Return whether (...) latents (..., N, D) are at the goals (..., N, D)."""
+        if self._detector is None:
+            return energies(achieved, desired) < (-1 if self._energy is None else self._energy)
+        pair = np.broadcast_arrays(achieved, desired)
+        here, there = (torch.tensor(x, dtype=torch.float32, device=self._device) for x in pair)
+        return (self._detector(here, there) > 0).cpu().numpy()
+
+
 class LatentReward:
     """The reward of a step, from latents: pure and vectorised."""
 
-    def __init__(self, kind: str, success_energy: float | None) -> None:
+    def __init__(self, kind: str, success: SuccessTest) -> None:
         """Choose the reward.
 
         Args:
             kind: `energy`: minus the energy. `progress`: energy before the step minus after it,
                 so that the sum over an episode depends on its ends only (potential-based shaping,
-                Ng et al. 1999, without discount). `sparse`: 0 below `success_energy`, else -1.
-            success_energy: The model's calibrated threshold.
+                Ng et al. 1999, without discount). `sparse`: 0 at the goal, else -1.
+            success: Tells which frames are at the goal.
 
         Raises:
-            ValueError: When there is no such reward, or no threshold for `sparse`.
+            ValueError: When there is no such reward, or nothing that tells success for `sparse`.
         """
         if kind not in REWARDS:
             raise ValueError(f"`reward` must be one of {REWARDS}, got {kind!r}")
-        if kind == "sparse" and success_energy is None:
+        if kind == "sparse" and not success.known:
             raise ValueError(
-                "reward='sparse' needs the model's `success_energy`, which its configuration does "
-                "not have; set it (training.landscape.success_energy finds it) or take 'energy'"
+                "reward='sparse' needs what tells success, and this model has neither a detector "
+                "nor a `success_energy`; train one with `jepa-gym success-detector`, or take "
+                "'energy'"
             )
-        self.kind, self.success_energy = kind, success_energy
+        self.kind, self._success = kind, success
 
     def __call__(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray | float:
         """Return the rewards (...), a float for a single pair.
@@ -58,13 +90,12 @@ class LatentReward:
         Raises:
             ValueError: When `progress` finds no latent of before the step.
         """
-        energy = energies(achieved, desired)
-        if self.kind == "energy":
-            reward = -energy
-        elif self.kind == "sparse":
-            reward = np.where(energy < self.success_energy, 0, -1).astype(np.float32)
+        if self.kind == "sparse":
+            reward = np.asarray(self._success(achieved, desired), np.float32) - 1
+        elif self.kind == "energy":
+            reward = -energies(achieved, desired)
         else:
-            reward = energies(_previous(info), desired) - energy
+            reward = energies(_previous(info), desired) - energies(achieved, desired)
         return float(reward) if reward.ndim == 0 else reward
 
 

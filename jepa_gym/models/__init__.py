@@ -12,6 +12,7 @@ from jepa_gym.models.inverse import InverseModel
 from jepa_gym.models.kv_cache import KVCache
 from jepa_gym.models.latent_policy import LatentPolicy
 from jepa_gym.models.masked_predictor import MaskedPredictor
+from jepa_gym.models.success import SuccessDetector
 
 __all__ = [
     "ActionConditionedPredictor",
@@ -25,6 +26,7 @@ __all__ = [
     "LatentPolicy",
     "MaskedPredictor",
     "PerLocationBatchNorm",
+    "SuccessDetector",
     "VideoTransformer",
     "VideoTransformer21",
 ]

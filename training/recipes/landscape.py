@@ -236,10 +236,9 @@ def success_threshold(
     threshold = others[int(FALSE_SUCCESS_RATE * len(others))].item()
     energy, there = _energies_to_middle(model, reported, episodes)
     near, far = energy[there], energy[~there]
-    lower = (near[:, None] < far).double() + 0.5 * (near[:, None] == far).double()
     return SuccessThreshold(
         energy=threshold,
-        auc=lower.mean().item(),
+        auc=area_under_curve(far, near),
         false_success_rate=(far < threshold).double().mean().item(),
         missed_success_rate=(near >= threshold).double().mean().item(),
     )
@@ -249,7 +248,7 @@ def _energies_to_middle(
     model: WorldModel, arrays: ClipArrays, episodes: int
 ) -> tuple[Tensor, Tensor]:
     """Return energies (P,) to the middle frame of each episode, and whether it is reached (P,)."""
-    energies, reached = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
+    energies, at_goal = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
     for episode in range(min(episodes, len(arrays.rows))):
         length = arrays.states.shape[1]
         latents = model.encode(arrays.clip(episode, 0, length)[None])[0]
@@ -257,10 +256,27 @@ def _energies_to_middle(
         others = torch.arange(length) != middle
         energies.append(model.energy(latents[None], latents[middle][None])[0].cpu()[others])
         states = torch.from_numpy(arrays.states[episode])
-        near = (states[:, :3] - states[middle, :3]).norm(dim=-1) < SUCCESS_DISTANCE_M
-        open_alike = (states[:, 6] - states[middle, 6]).abs() < SAME_OPENING
-        reached.append((near & open_alike)[others])
-    return torch.cat(energies), torch.cat(reached)
+        at_goal.append(reached(states, states[middle])[others])
+    return torch.cat(energies), torch.cat(at_goal)
+
+
+def reached(states: Tensor, goals: Tensor) -> Tensor:
+    """Return whether states (..., 7) are at goals (..., 7): hand and opening of the gripper."""
+    near = (states[..., :3] - goals[..., :3]).norm(dim=-1) < SUCCESS_DISTANCE_M
+    return near & ((states[..., 6] - goals[..., 6]).abs() < SAME_OPENING)
+
+
+def area_under_curve(upper: Tensor, lower: Tensor) -> float:
+    """Return the chance that one of `upper` (P,) is above one of `lower` (Q,), ties by half.
+
+    NaN where there are none.
+    """
+    if not len(upper) or not len(lower):
+        return float("nan")
+    values = lower.double().sort().values
+    below = torch.searchsorted(values, upper.double(), side="left")
+    up_to = torch.searchsorted(values, upper.double(), side="right")
+    return ((below + up_to).double() / 2 / len(lower)).mean().item()
 
 
 def _best_of_box(model: WorldModel, pairs: Pairs, centre: Tensor, spacing: float) -> Tensor:
