@@ -139,7 +139,7 @@ def run_episode(job: Job) -> Record:
     )
     agent = make_cell_agent(env, job)
     observation, info = env.reset(seed=job.seed, options=STARTS[cell.start] or None)
-    shown = _shown(cell, agent, info)
+    shown = shown_to(cell, agent, info)
     views, infos, plans, seconds = [observation], [info], [], []
     memory, done = None, False
     while not done:
@@ -164,11 +164,14 @@ def run_episode(job: Job) -> Record:
         shots = [observation["goal_pixels"], views[0]["pixels"], observation["pixels"]]
         photograph(shots, job.photo)
     known = np.isfinite(distances).all()
+    hand = np.stack([view["observation"][:3] for view in views])
     searched = [int(np.isfinite(plan.energies).sum()) for plan in plans]
     return {
         "goal": shown,
         "success_at_end": bool(infos[-1]["is_success"]),
         "success_once": any(bool(info["is_success"]) for info in infos),
+        "steps_to_success": next((i for i, info in enumerate(infos) if info["is_success"]), None),
+        "path_m": float(np.linalg.norm(np.diff(hand, axis=0), axis=1).sum()),
         "failure": infos[-1].get("failure"),
         "final_distance_m": distances[-1] if known else None,
         "distances_m": distances if known else None,
@@ -178,7 +181,7 @@ def run_episode(job: Job) -> Record:
     }
 
 
-def _shown(cell: Cell, agent: Agent, info: Mapping[str, Any]) -> str:
+def shown_to(cell: Cell, agent: Agent, info: Mapping[str, Any]) -> str:
     """Return what the agent is shown of its goal, as the column "goal" has it."""
     if cell.agent in NOT_SHOWN:
         return NOT_SHOWN[cell.agent]

@@ -10,7 +10,6 @@ real ones, by step and by what the hand does). Given again it goes on where it s
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,12 @@ import numpy as np
 import torch
 
 from jepa_gym.agents import MPC_PREFIX, make_agent
-from jepa_gym.agents.base import GRIPPER, Agent, spawned_generator
+from jepa_gym.agents.base import Agent, spawned_generator
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.benchmarks import report
 from jepa_gym.benchmarks.agreement import agreement, rates
 from jepa_gym.benchmarks.episodes import HELD_OUT_SEEDS, NOT_SHOWN, environment, world_model
+from jepa_gym.benchmarks.imagined import imagine
 from jepa_gym.benchmarks.intervals import wilson
 from jepa_gym.benchmarks.options import at_least, fill, known_names
 from jepa_gym.benchmarks.results import Record, Results, write_json
@@ -37,7 +37,6 @@ from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.commands import run_command
 from jepa_gym.files import atomic_write
 from jepa_gym.latent.rewards import energies
-from jepa_gym.latent.starts import start_options
 
 EPISODES, QUICK_EPISODES = 30, 4
 TASKS_SHOWN = ("reach", "grasp")
@@ -197,14 +196,10 @@ class Played:
 
     start: Mapping[str, np.ndarray]
     """The first observation."""
-    goal_state: np.ndarray
-    """(7,)."""
     frames: np.ndarray
     """(T + 1, Y, X, 3) uint8."""
     moves: np.ndarray
     """(T, 7), the changes of the state that happened."""
-    actions: np.ndarray
-    """(T, 7), what the policy asked for."""
     success: list[bool]
     """After each step."""
     kinds: list[str]
@@ -217,78 +212,21 @@ def play(env: gym.Env, policy: Agent | Disturbed, seed: int) -> Played:
 
     observation, _ = env.reset(seed=seed)
     start, memory, done = observation, None, False
-    frames, states, actions = [observation["pixels"]], [observation["observation"]], []
+    frames, states = [observation["pixels"]], [observation["observation"]]
     success, kinds = [], []
     while not done:
-        action, memory = policy.predict(observation, memory, episode_start=not actions)
+        action, memory = policy.predict(observation, memory, episode_start=len(frames) == 1)
         observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         suite: Any = env.unwrapped
         apart, held = suite.stage.object_released(), suite.stage.object_held()
-        actions.append(action)
         frames.append(observation["pixels"])
         states.append(observation["observation"])
         success.append(bool(info["is_success"]))
         kinds.append(FREE if apart else HOLDING if held else TOUCHING)
     moved = torch.from_numpy(np.stack(states))
     moves = poses.difference(moved[:-1], moved[1:]).numpy()
-    return Played(
-        start, start["goal_state"], np.stack(frames), moves, np.stack(actions), success, kinds
-    )
-
-
-@functools.cache
-def imagination(checkpoint: str, steps: int) -> gym.Env:
-    """Return this process's `JEPALatent-v0` for episodes of so many steps."""
-    return gym.make(
-        "JEPALatent-v0",
-        model=world_model(checkpoint),
-        starts="given",
-        clip_actions=True,
-        max_episode_steps=steps,
-    )
-
-
-def imagine(
-    job: Job, policy: Agent | Disturbed | None, played: Played
-) -> tuple[list[bool], np.ndarray]:
-    """Let a policy play the same episode in imagination.
-
-    What stops closing fingers is the width of what is between them, which nothing imagined does: a
-    command to close is imagined up to the goal's closedness where that shows a gripper closed in
-    part, as around an object.
-
-    Args:
-        job: Names the world model.
-        policy: Acts on latents; None takes the moves that happened in the real episode.
-        played: The real episode.
-
-    Returns:
-        Whether the imagined frame counts as success, after each of T steps, and its latents
-        (T, N, D).
-    """
-    env, memory = imagination(job.checkpoint, len(played.actions)), None
-    success, latents = [], []
-    observation, _ = env.reset(options=start_options(played.start))
-    for step in range(len(played.actions)):
-        if policy is None:
-            action = played.moves[step]
-        else:
-            action, memory = policy.predict(observation, memory, episode_start=step == 0)
-            action = _stopped(action, observation["observation"], played.goal_state)
-        observation, *_, info = env.step(action)
-        success.append(bool(info["is_success"]))
-        latents.append(observation["achieved_goal"])
-    return success, np.stack(latents)
-
-
-def _stopped(action: np.ndarray, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
-    """Return an action whose change of the gripper ends at its stops, or at the goal's width."""
-    action, closed = action.copy(), float(goal_state[GRIPPER])
-    highest = closed if 0.1 < closed < 0.95 and state[GRIPPER] <= closed else 1.0
-    after = np.clip(state[GRIPPER] + action[GRIPPER], 0.0, highest)
-    action[GRIPPER] = after - state[GRIPPER]
-    return action
+    return Played(start, np.stack(frames), moves, success, kinds)
 
 
 def run_job(job: Job) -> Record:
@@ -306,8 +244,11 @@ def run_job(job: Job) -> Record:
     )  # fmt: skip
     played = play(env, make_policy(job, env), job.seed)
     reads_state = POLICIES[job.policy].agent.startswith("scripted")
-    replayed, rolled = imagine(job, None, played)
-    imagined = replayed if reads_state else imagine(job, make_policy(job, env), played)[0]
+    steps = len(played.moves)
+    replayed, rolled = imagine(job.checkpoint, played.start, steps, moves=played.moves)
+    imagined = replayed
+    if not reads_state:
+        imagined, _ = imagine(job.checkpoint, played.start, steps, make_policy(job, env))
     latents = model.encode(played.frames[None])[0].float().numpy()
     return {
         "real": played.success,

@@ -74,7 +74,7 @@ def _row(episodes: Sequence[Record]) -> Record:
     first, number = episodes[0], len(episodes)
     successes = sum(episode["success_at_end"] for episode in episodes)
     finals = [e["final_distance_m"] for e in episodes if e["final_distance_m"] is not None]
-    near = np.mean(np.array(finals) <= NEAR_M) if first["task"] == "reach" else None
+    near = np.mean(np.array(finals) <= NEAR_M) if finals and first["task"] == "reach" else None
     searched = [e["evaluations"] for e in episodes if e["evaluations"] is not None]
     failures = Counter(episode["failure"] for episode in episodes if episode["failure"])
     return {

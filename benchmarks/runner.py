@@ -10,15 +10,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from jepa_gym.benchmarks.results import Record, Results
 from jepa_gym.envs.vector import LIBRARY_THREADS
+from jepa_gym.ray_cluster import run_on_cluster
 
 
 class BenchmarkError(RuntimeError):
@@ -40,6 +41,7 @@ def run_jobs(
     run: Callable[[Any], Record],
     workers: int = 2,
     what: str = "episodes",
+    ray: bool = False,
 ) -> list[Record]:
     """Run what is not finished yet, in parallel, and append each record when it is.
 
@@ -49,12 +51,14 @@ def run_jobs(
         run: Runs one job and returns what came of it; importable by name.
         workers: Number of processes of one thread each.
         what: What the jobs are called.
+        ray: Run them on a Ray cluster, see `jepa_gym.ray_cluster`.
 
     Returns:
         The jobs' records in the order of the jobs, each with its identity.
 
     Raises:
         BenchmarkError: If a job fails or a worker dies; finished jobs stay in the results.
+        ImportError: If Ray is asked for and not installed.
     """
     records = results.finished([job.identity for job in jobs])
     open_jobs = [index for index, record in enumerate(records) if record is None]
@@ -62,21 +66,51 @@ def run_jobs(
     if done:
         print(f"{done} of {len(jobs)} {what} were finished before; {results.path} has them.")
     if open_jobs:
-        with _workers(min(workers, len(open_jobs))) as pool:
-            futures = {pool.submit(run, jobs[index]): index for index in open_jobs}
-            bar = tqdm(as_completed(futures), what, len(jobs), initial=done, unit=what[:-1])
-            for future in bar:
-                job = jobs[index := futures[future]]
-                try:
-                    outcome = future.result()
-                except Exception as error:
-                    raise BenchmarkError(
-                        f"{job} failed with {type(error).__name__}: {error}. The "
-                        f"{len(results.records)} finished {what} are kept in {results.path}."
-                    ) from error
-                records[index] = record = job.identity | outcome
-                results.append(record)
+        share = _on_cluster if ray else _in_processes
+        outcomes = share(run, jobs, open_jobs, min(workers, len(open_jobs)))
+        try:
+            with closing(outcomes):
+                for index, outcome in tqdm(outcomes, what, len(jobs), initial=done, unit=what[:-1]):
+                    records[index] = record = jobs[index].identity | outcome
+                    results.append(record)
+        except _JobError as error:
+            raise BenchmarkError(
+                f"{error} The {len(results.records)} finished {what} are kept in {results.path}."
+            ) from error
     return [record for record in records if record is not None]
+
+
+class _JobError(RuntimeError):
+    """A job failed."""
+
+
+def _in_processes(
+    run: Callable[[Any], Record], jobs: Sequence[Job], indices: Sequence[int], workers: int
+) -> Generator[tuple[int, Record], None, None]:
+    """Yield the index of each finished job with what came of it."""
+    with _workers(workers) as pool:
+        futures = {pool.submit(run, jobs[index]): index for index in indices}
+        for future in as_completed(futures):
+            try:
+                outcome = future.result()
+            except Exception as error:
+                told = f"{type(error).__name__}: {error}"
+                raise _JobError(f"{jobs[futures[future]]} failed with {told}.") from error
+            yield futures[future], outcome
+
+
+def _on_cluster(
+    run: Callable[[Any], Record], jobs: Sequence[Job], indices: Sequence[int], workers: int
+) -> Generator[tuple[int, Record], None, None]:
+    """The same on a Ray cluster."""
+    try:
+        yield from run_on_cluster(_run_numbered, indices, workers, run, jobs)
+    except RuntimeError as error:
+        raise _JobError(f"{error}.") from error
+
+
+def _run_numbered(run: Callable[[Any], Record], jobs: Sequence[Job], index: int) -> Record:
+    return run(jobs[index])
 
 
 @contextmanager

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from jepa_gym.benchmarks.imagined import stopped
 from jepa_gym.benchmarks.imagined_vs_real import (
     KINDS,
     POLICIES,
     Arguments,
     Disturbed,
-    _stopped,
     main,
 )
 from jepa_gym.names import resolve
@@ -40,7 +40,7 @@ def test_writes_what_was_measured(finished):
     assert (folder / "policies.png").exists() and (folder / "drift.png").exists()
 
 
-def test_goes_on_where_it_stopped(finished, capsys):
+def test_goes_on_where_itstopped(finished, capsys):
     folder, flags = finished
     lines = (folder / "episodes.jsonl").read_text().splitlines()
     before = json.loads((folder / "summary.json").read_text())["reach"]
@@ -77,6 +77,6 @@ def test_mistakes_are_translations_and_the_same_for_the_same_seed():
 def test_fingers_stop_at_what_is_between_them():
     close, open_hand = np.eye(7)[6].astype(np.float32), np.zeros(7)
     around, empty = 0.6 * np.eye(7)[6], np.eye(7)[6]
-    assert _stopped(close, open_hand, around)[6] == pytest.approx(0.6)
-    assert _stopped(close, open_hand, empty)[6] == pytest.approx(1.0)
-    assert _stopped(-close, around, around)[6] == pytest.approx(-0.6)
+    assert stopped(close, open_hand, around)[6] == pytest.approx(0.6)
+    assert stopped(close, open_hand, empty)[6] == pytest.approx(1.0)
+    assert stopped(-close, around, around)[6] == pytest.approx(-0.6)
