@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 
-from jepa_gym.agents.base import Agent
+from jepa_gym.agents.base import ACTION_DIM, Agent
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 
 OWN_SUFFIX, FOREIGN_SUFFIX = ".safetensors", ".zip"
@@ -40,12 +40,16 @@ class _Policy(Protocol):
 
 
 class SquashedGaussian:
-    """The actor of SAC: a multilayer perceptron, a normal distribution, tanh, and action bounds.
+    """An actor of Stable-Baselines3: a multilayer perceptron, tanh, and action bounds.
+
+    SAC's draws from a normal distribution unless it is asked to be deterministic; those of TD3 and
+    DDPG, whose weights have no `log_std`, never draw.
 
     Args:
-        tensors: Its weights, by the names that Stable-Baselines3 gives them.
-        sizes: `observation` (entry -> width, in the order in which they are joined) and
-            `action_low` and `action_high`, the bounds.
+        tensors: Its weights, by the names that Stable-Baselines3 gives those of SAC.
+        sizes: `observation` (entry -> width, in the order in which they are joined), `action_low`
+            and `action_high`, the bounds, and, where it chooses less than a whole action,
+            `dimensions`, which of its numbers; the others are zero.
         seed: Seed of the draws when it is not asked to be deterministic.
 
     Raises:
@@ -56,7 +60,8 @@ class SquashedGaussian:
         self, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, Any], seed: int = 0
     ) -> None:
         self._tensors, self._keys = dict(tensors), list(sizes["observation"])
-        self._hidden = [f"latent_pi.{2 * i}" for i in range((len(tensors) - 4) // 2)]
+        names = [name for name in self._tensors if name.startswith("latent_pi.")]
+        self._hidden = [f"latent_pi.{2 * i}" for i in range(len(names) // 2)]
         low, high = (np.asarray(sizes[f"action_{end}"], np.float32) for end in ("low", "high"))
         width = sum(sizes["observation"].values())
         for layer in self._hidden:
@@ -65,7 +70,13 @@ class SquashedGaussian:
             raise ValueError(
                 f"its bounds {low.shape} and {high.shape} are not those of its actions"
             )
-        self._checked("log_std", width)
+        self._draws = "log_std.weight" in self._tensors
+        if self._draws:
+            self._checked("log_std", width)
+        chosen = sizes.get("dimensions", list(range(len(low))))
+        if len(chosen) != len(low) or not all(0 <= int(n) < ACTION_DIM for n in chosen):
+            raise ValueError(f"its `dimensions` {chosen} are not those of {len(low)} numbers")
+        self._dimensions = [int(number) for number in chosen]
         self._low, self._high = torch.from_numpy(low), torch.from_numpy(high)
         self._generator = torch.Generator().manual_seed(seed)
         self.observation_space = spaces.Dict(
@@ -86,17 +97,19 @@ class SquashedGaussian:
         episode_start: Any,
         deterministic: bool,
     ) -> tuple[np.ndarray, Any]:
-        """Return actions (B, A) within the bounds, and the state as it was."""
+        """Return actions (B, 7) within the bounds, and the state as it was."""
         parts = [torch.as_tensor(observation[key], dtype=torch.float32) for key in self._keys]
         x = torch.cat([part.flatten(1) for part in parts], dim=1)
         for layer in self._hidden:
             x = F.relu(self._linear(layer, x))
         action = self._linear("mu", x)
-        if not deterministic:
+        if self._draws and not deterministic:
             std = self._linear("log_std", x).clamp(*LOG_STD_RANGE).exp()
             action = action + std * torch.randn(std.shape, generator=self._generator)
         action = self._low + 0.5 * (action.tanh() + 1) * (self._high - self._low)
-        return action.clamp(self._low, self._high).numpy(), state
+        whole = torch.zeros(len(action), ACTION_DIM)
+        whole[:, self._dimensions] = action.clamp(self._low, self._high)
+        return whole.numpy(), state
 
     def _linear(self, layer: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])

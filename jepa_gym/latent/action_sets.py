@@ -6,11 +6,13 @@ it turned the hand. Planners leave the rotation out as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from gymnasium import spaces
 
 from jepa_gym.actions import checked_actions
-from jepa_gym.config import ACTION_DIM, WorldModelConfig
+from jepa_gym.config import ACTION_DIM
 from jepa_gym.names import did_you_mean
 
 ACTION_SETS = {"xyz": (0, 1, 2), "xyz+gripper": (0, 1, 2, 6), "all": tuple(range(ACTION_DIM))}
@@ -25,11 +27,11 @@ class ActionSet:
         space: The bounds of the policy's actions, (A,).
     """
 
-    def __init__(self, config: WorldModelConfig, name: str = "all", rescaled: bool = False) -> None:
+    def __init__(self, bounds: Sequence[float], name: str = "all", rescaled: bool = False) -> None:
         """Choose the actions.
 
         Args:
-            config: Has the bounds.
+            bounds: (7,), largest absolute value of each number of an action.
             name: One of `ACTION_SETS`.
             rescaled: Whether the policy's numbers are in [-1, 1], 1 being the bound.
 
@@ -41,12 +43,12 @@ class ActionSet:
                 f"`action_set` must be one of {tuple(ACTION_SETS)}, got {name!r}."
                 f"{did_you_mean(name, ACTION_SETS)}"
             )
-        bounds = np.array(config.action_bounds, np.float32)
+        whole = np.array(bounds, np.float32)
         self._dimensions = list(ACTION_SETS[name])
-        self._scale = bounds[self._dimensions] if rescaled else np.float32(1)
-        high = np.ones(len(self._dimensions), np.float32) if rescaled else bounds[self._dimensions]
+        self._scale = whole[self._dimensions] if rescaled else np.float32(1)
+        high = np.ones(len(self._dimensions), np.float32) if rescaled else whole[self._dimensions]
         self.space = spaces.Box(-high, high)
-        self.physical_space = spaces.Box(-bounds, bounds)
+        self.physical_space = spaces.Box(-whole, whole)
 
     def physical(self, actions: object, count: int | None = None, clip: bool = False) -> np.ndarray:
         """Return the actions (7,) or (count, 7) float32 in physical units.

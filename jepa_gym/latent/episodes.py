@@ -87,7 +87,7 @@ class LatentEpisodes:
         self.clip_actions, self.max_ood = clip_actions, max_ood
         self.context_frames, self.narrow = frames, dtype == "bfloat16"
         self.observation_space = observation_space(config)
-        self._actions = ActionSet(config, action_set, rescale_actions)
+        self._actions = ActionSet(config.action_bounds, action_set, rescale_actions)
         self.action_space = self._actions.space
         self.device = model.device
         self._real: RealFrames | None = None

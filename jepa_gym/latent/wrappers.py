@@ -87,7 +87,7 @@ class LatentObservation(gym.Wrapper, RecordConstructorArgs):
         actions = {"action_set": action_set, "rescale_actions": rescale_actions}
         RecordConstructorArgs.__init__(self, model=model, **actions, _disable_deepcopy=True)
         gym.Wrapper.__init__(self, env)
-        self._actions = ActionSet(model.config, action_set, rescale_actions)
+        self._actions = ActionSet(model.config.action_bounds, action_set, rescale_actions)
         _check_convention(env, model)
         _check(env.observation_space, env.action_space, model, self._actions)
         self.observation_space = observation_space(model.config)
@@ -138,7 +138,7 @@ class VectorLatentObservation(VectorWrapper):
         rescale_actions: bool = False,
     ) -> None:
         super().__init__(env)
-        self._actions = ActionSet(model.config, action_set, rescale_actions)
+        self._actions = ActionSet(model.config.action_bounds, action_set, rescale_actions)
         _check_convention(env, model)
         _check(env.single_observation_space, env.single_action_space, model, self._actions)
         self.single_observation_space = observation_space(model.config)

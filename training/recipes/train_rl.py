@@ -1,9 +1,11 @@
-"""Train the reinforcement-learning baseline: soft actor-critic with hindsight goals, on states.
+"""Train the reinforcement-learning baselines: off-policy learners with hindsight goals, on states.
 
-Reference: soft actor-critic (arXiv 1801.01290) and hindsight experience replay (arXiv 1707.01495),
-both of Stable-Baselines3. Beside the policy lies what the training goes on from. It is written
-between episodes, and every episode draws from generators of its own, so that an interrupted
-training ends with the policy of one that was not.
+Reference: soft actor-critic (arXiv 1801.01290), TD3 (arXiv 1802.09477), DDPG (arXiv 1509.02971) and
+hindsight experience replay (arXiv 1707.01495), all of Stable-Baselines3. The learner chooses the
+numbers of an action set: one that may turn the hand, too, learns to pass by its goal and does not
+learn to stay there. The best policy of the evaluations is the one that is written. Beside it lies
+what the training goes on from, which is written between episodes; every episode draws from
+generators of its own, so that an interrupted training ends with the policy of one that was not.
 """
 
 from __future__ import annotations
@@ -12,27 +14,37 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3 import DDPG, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents.policy import OWN_SUFFIX, write_policy
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.commands import Terminated, run_command
-from jepa_gym.training.collection.config import FIRST_HELD_OUT_SEED
+from jepa_gym.training.recipes.rl_episodes import (
+    Evaluation,
+    SeededEpisodes,
+    dimensions,
+    evaluate,
+    make_task,
+)
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""
+EXPLORATION = 0.1
+"""Standard deviation of the noise on actions of TD3 and DDPG, over the bounds."""
 NETWORK = [256, 256]
 """Widths of the hidden layers of actor and critics."""
 RANDOM_EPISODES = 10
@@ -46,7 +58,7 @@ STOPPED = "The training is kept up to its last episode; give the same command ag
 
 @dataclass(frozen=True, slots=True)
 class TrainRLConfig:
-    """Train soft actor-critic with hindsight goals on state observations."""
+    """Train a reinforcement learner with hindsight goals on state observations."""
 
     output: Path
     """File for the policy, ending in .safetensors; the training goes on from the one beside it."""
@@ -56,12 +68,21 @@ class TrainRLConfig:
     """Task."""
     obj: str = "box"
     """Object of the catalogue."""
+    algo: Literal["sac", "td3", "ddpg"] = "sac"
+    """Learner of Stable-Baselines3."""
+    action_set: Literal["xyz", "xyz+gripper", "all"] | None = None
+    """Which numbers of an action the policy chooses; by default xyz for reaching, and the gripper
+    as well for all other tasks."""
     steps: int = 20_000
     """Environment steps; more than a finished training had continue it."""
     seed: int = 0
     """Seed of environment, networks and exploration."""
     device: str = "cpu"
     """Torch device."""
+    evaluations: int = 10
+    """How often the policy is measured on the way; the best one is written."""
+    eval_episodes: int = 20
+    """Episodes of each evaluation, always the same ones."""
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -73,6 +94,9 @@ class TrainRLConfig:
             raise ValueError(f"`steps` must be at least 1, got {self.steps}")
         if self.seed < 0:
             raise ValueError(f"`seed` must not be negative, got {self.seed}")
+        for name in ("evaluations", "eval_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.output.suffix != OWN_SUFFIX:
             raise ValueError(f"`output` must end in {OWN_SUFFIX}, got {self.output}")
 
@@ -83,45 +107,58 @@ class TrainRLConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return what a training that goes on must share with the one before."""
-        return {"env_id": self.env_id, "obj": self.obj, "seed": self.seed}
+        names = ("env_id", "obj", "seed", "algo", "eval_episodes")
+        return {name: getattr(self, name) for name in names} | {"action_set": self.chosen_set}
+
+    @property
+    def chosen_set(self) -> str:
+        """The action set."""
+        return self.action_set or ("xyz" if self.env_id == "FrankaReach-v0" else "xyz+gripper")
 
 
-class _SeededEpisodes(gym.Wrapper):
-    """Reset with a seed that the training's seed and the episode's number decide."""
+@dataclass
+class History:
+    """What the evaluations of a training found."""
 
-    def __init__(self, env: gym.Env, seed: int) -> None:
-        super().__init__(env)
-        self.root, self.episode = seed, 0
+    curve: list[Evaluation] = field(default_factory=list)
+    best: Evaluation | None = None
+    actor: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Weights of the best policy's actor."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self.episode += 1
-        drawn = np.random.SeedSequence((self.root, self.episode)).generate_state(1)
-        # seeds from there on are those of tests
-        return self.env.reset(seed=int(drawn[0]) % FIRST_HELD_OUT_SEED, options=options)
+    def add(self, found: Evaluation, actor: torch.nn.Module) -> None:
+        """Keep an evaluation, and the policy if none was better."""
+        self.curve.append(found)
+        if self.best is None or found.rank >= self.best.rank:
+            self.best = found
+            self.actor = {name: x.detach().cpu().clone() for name, x in actor.state_dict().items()}
 
 
 class _BetweenEpisodes(BaseCallback):
     """Before every episode: seed what it draws from, save now and then, stop if a signal came."""
 
-    def __init__(self, config: TrainRLConfig, episodes: _SeededEpisodes) -> None:
+    def __init__(
+        self, config: TrainRLConfig, episodes: SeededEpisodes, test_env: gym.Env, history: History
+    ) -> None:
         super().__init__()
         self.config, self.episodes = config, episodes
+        self.test_env, self.history = test_env, history
         self.signal: type[KeyboardInterrupt] | None = None
         self._begins, self._saved = True, time.monotonic()
         self._bar: tqdm[Any] | None = None
 
     def _on_training_start(self) -> None:
         done, steps = self.model.num_timesteps, self.config.steps
-        self._bar = tqdm(total=steps, initial=done, unit="step", desc="sac")
+        self._bar = tqdm(total=steps, initial=done, unit="step", desc=self.config.algo)
 
     def _on_rollout_start(self) -> None:
         if not self._begins:
             return
         self._begins = False
+        self._measure()
         if self._bar is not None and self.model.ep_success_buffer:
             self._bar.set_postfix(success=f"{np.mean(self.model.ep_success_buffer):.0%}")
         if self.signal is not None or time.monotonic() - self._saved > SAVE_EVERY_S:
-            save(self.config, self.model, self.episodes.episode)
+            save(self.config, self.model, self.episodes.episode, self.history)
             self._saved = time.monotonic()
         if self.signal is not None:
             raise self.signal
@@ -130,6 +167,13 @@ class _BetweenEpisodes(BaseCallback):
         np.random.seed(drawn[0])  # what hindsight goals are drawn from
         torch.manual_seed(drawn[1])
         self.model.action_space.seed(drawn[2])
+
+    def _measure(self) -> None:
+        """Evaluate at the first episode that begins after each part of the training."""
+        every = max(1, self.config.steps // self.config.evaluations)
+        last = self.history.curve[-1].step if self.history.curve else 0
+        if self.model.num_timesteps // every > last // every:
+            measure(self.config, self.model, self.test_env, self.history)
 
     def _on_step(self) -> bool:
         self._begins = bool(self.locals["dones"][0])
@@ -156,33 +200,60 @@ def train(config: TrainRLConfig) -> Path:
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when the running episode has ended and the
             training is saved.
     """
-    env = gym.make(config.env_id, obj=config.obj, obs_mode="state")
-    episodes, threads = _SeededEpisodes(env, config.seed), torch.get_num_threads()
+    env, test_env = (make_task(config.env_id, config.obj, config.chosen_set) for _ in range(2))
+    episodes, threads = SeededEpisodes(env, config.seed), torch.get_num_threads()
+    history = History()
     # networks of this size learn slower with more, and their sums would change by chance
     torch.set_num_threads(1)
     try:
         model = _new_model(config, episodes)
         if config.training_file.exists():
-            restore(config, model, episodes)
+            restore(config, model, episodes, history)
             print(f"continues after {model.num_timesteps} steps of {config.training_file}")
-        callback = _BetweenEpisodes(config, episodes)
+        callback = _BetweenEpisodes(config, episodes, test_env, history)
         try:
             with _signals_wait(callback):
                 left = config.steps - model.num_timesteps
                 model.learn(left, callback, reset_num_timesteps=False)
         finally:
             callback.close()
-        save(config, model, episodes.episode)
+        if not history.curve or history.curve[-1].step < model.num_timesteps:
+            measure(config, model, test_env, history)
+        save(config, model, episodes.episode, history)
     finally:
         torch.set_num_threads(threads)
         env.close()
-    print(f"policy of {model.num_timesteps} steps written to {config.output}")
+        test_env.close()
+    best = history.best
+    assert best is not None
+    print(
+        f"policy of {best.step} of {model.num_timesteps} steps written to {config.output}: success "
+        f"at the end {best.success_at_end:.0%}, once {best.success_once:.0%}, final distance "
+        f"{100 * best.final_distance_m:.1f} cm in {config.eval_episodes} episodes that chose it"
+    )
     return config.output
 
 
-def _new_model(config: TrainRLConfig, env: gym.Env) -> SAC:
+def measure(
+    config: TrainRLConfig, model: OffPolicyAlgorithm, test_env: gym.Env, history: History
+) -> None:
+    """Evaluate the policy, and write what was found to the log and to TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    found = evaluate(model, test_env, config.eval_episodes)
+    history.add(found, model.policy.actor)
+    with SummaryWriter(str(config.output.with_suffix(".tensorboard"))) as writer:
+        for name, value in asdict(found).items():
+            if name != "step":
+                writer.add_scalar(f"evaluation/{name}", value, found.step)
+
+
+def _new_model(config: TrainRLConfig, env: gym.Env) -> OffPolicyAlgorithm:
     assert env.spec is not None and env.spec.max_episode_steps is not None
-    return SAC(
+    algorithm = {"sac": SAC, "td3": TD3, "ddpg": DDPG}[config.algo]
+    space: Any = env.action_space
+    noise = {"action_noise": NormalActionNoise(np.zeros(space.shape), EXPLORATION * space.high)}
+    return algorithm(
         "MultiInputPolicy",
         env,
         buffer_size=min(max(config.steps, env.spec.max_episode_steps), 1_000_000),
@@ -199,6 +270,7 @@ def _new_model(config: TrainRLConfig, env: gym.Env) -> SAC:
         policy_kwargs={"net_arch": NETWORK},
         seed=config.seed,
         device=config.device,
+        **({} if config.algo == "sac" else noise),
     )
 
 
@@ -223,18 +295,21 @@ def _signals_wait(callback: _BetweenEpisodes) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def save(config: TrainRLConfig, model: SAC, episode: int) -> None:
+def save(config: TrainRLConfig, model: OffPolicyAlgorithm, episode: int, history: History) -> None:
     """Write what the training goes on from, then the policy; each appears complete or not at all.
 
     Args:
         config: What is trained.
         model: The learner, between two episodes.
         episode: Number of the episode that begins.
+        history: What evaluations found; the policy is the best one, or else the present one.
     """
     buffer = _buffer(model)
     filled = buffer.buffer_size if buffer.full else buffer.pos
     tensors = {f"policy.{name}": x for name, x in model.policy.state_dict().items()}
-    tensors["log_ent_coef"] = model.log_ent_coef
+    tensors |= {f"best.{name}": x for name, x in history.actor.items()}
+    if isinstance(model, SAC):
+        tensors["log_ent_coef"] = model.log_ent_coef
     for name, optimizer in _optimizers(model).items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": x for key, x in moments.items()}
@@ -247,28 +322,50 @@ def save(config: TrainRLConfig, model: SAC, episode: int) -> None:
         "position": buffer.pos,
         "full": buffer.full,
         "settings": config.settings(),
+        "curve": [asdict(found) for found in history.curve],
+        "best": None if history.best is None else asdict(history.best),
     }
     tensors = {name: x.detach().clone() for name, x in tensors.items()}
     write_safetensors(config.training_file, tensors, {TRAINING: json.dumps(progress)})
-    space = model.action_space
+    space: Any = model.action_space
+    observed: Any = model.observation_space
     sizes = {
-        "observation": {key: box.shape[0] for key, box in model.observation_space.spaces.items()},
+        "observation": {key: box.shape[0] for key, box in observed.spaces.items()},
         "action_low": space.low.tolist(),
         "action_high": space.high.tolist(),
+        "dimensions": dimensions(config.chosen_set),
         "steps": model.num_timesteps,
+        "curve": progress["curve"],
+        "best": progress["best"],
         **config.settings(),
     }
-    actor = {name: x.detach().cpu() for name, x in model.actor.state_dict().items()}
-    write_policy(config.output, actor, sizes)
+    policy: Any = model.policy
+    present = {name: x.detach().cpu() for name, x in policy.actor.state_dict().items()}
+    write_policy(config.output, _as_of_sac(history.actor or present), sizes)
 
 
-def restore(config: TrainRLConfig, model: SAC, episodes: _SeededEpisodes) -> None:
+def _as_of_sac(actor: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return an actor's weights by the names of SAC's: that of TD3 is one list of layers, `mu`."""
+    if "mu.weight" in actor:
+        return dict(actor)
+    last = max(int(name.split(".")[1]) for name in actor)
+    named = {}
+    for name, x in actor.items():
+        _, number, kind = name.split(".")
+        named[f"mu.{kind}" if int(number) == last else f"latent_pi.{number}.{kind}"] = x
+    return named
+
+
+def restore(
+    config: TrainRLConfig, model: OffPolicyAlgorithm, episodes: SeededEpisodes, history: History
+) -> None:
     """Bring a new learner to where a training was saved.
 
     Args:
         config: What is trained.
         model: The new learner; it is changed.
         episodes: The environment it learns in; the episode that comes next is begun.
+        history: Of no evaluations; it is filled.
 
     Raises:
         ValueError: If the file is damaged, or of other settings.
@@ -292,28 +389,36 @@ def restore(config: TrainRLConfig, model: SAC, episodes: _SeededEpisodes) -> Non
         )
     try:
         _load(model, tensors, progress)
-    except (KeyError, RuntimeError, IndexError, ValueError) as error:
+        history.curve = [Evaluation(**found) for found in progress["curve"]]
+        history.best = None if progress["best"] is None else Evaluation(**progress["best"])
+    except (KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to begin anew") from None
+    history.actor = _under(tensors, "best")
     episodes.episode = progress["episode"] - 1
     assert model.env is not None
     model._last_obs = model.env.reset()
 
 
-def _load(model: SAC, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-    def under(prefix: str) -> dict[str, torch.Tensor]:
-        start = f"{prefix}."
-        return {k.removeprefix(start): x for k, x in tensors.items() if k.startswith(start)}
+def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors below a prefix, by the rest of their names."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): x for k, x in tensors.items() if k.startswith(start)}
 
-    model.policy.load_state_dict(under("policy"))
-    with torch.no_grad():
-        model.log_ent_coef.copy_(tensors["log_ent_coef"])
+
+def _load(
+    model: OffPolicyAlgorithm, tensors: dict[str, torch.Tensor], progress: dict[str, Any]
+) -> None:
+    model.policy.load_state_dict(_under(tensors, "policy"))
+    if isinstance(model, SAC):
+        with torch.no_grad():
+            model.log_ent_coef.copy_(tensors["log_ent_coef"])
     for name, optimizer in _optimizers(model).items():
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, x in under(f"optimizer.{name}").items():
+        for key, x in _under(tensors, f"optimizer.{name}").items():
             index, _, moment = key.partition(".")
             moments.setdefault(int(index), {})[moment] = x
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    buffer, kept = _buffer(model), under("buffer")
+    buffer, kept = _buffer(model), _under(tensors, "buffer")
     filled = len(kept["dones"])
     for name, array in _arrays(buffer).items():
         array[:filled] = kept[name].numpy()
@@ -324,7 +429,7 @@ def _load(model: SAC, tensors: dict[str, torch.Tensor], progress: dict[str, Any]
     model.num_timesteps, model._n_updates = progress["steps"], progress["updates"]
 
 
-def _buffer(model: SAC) -> HerReplayBuffer:
+def _buffer(model: OffPolicyAlgorithm) -> HerReplayBuffer:
     assert isinstance(model.replay_buffer, HerReplayBuffer)
     return model.replay_buffer
 
@@ -337,13 +442,12 @@ def _arrays(buffer: HerReplayBuffer) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _optimizers(model: SAC) -> dict[str, torch.optim.Optimizer]:
-    assert model.ent_coef_optimizer is not None
-    return {
-        "actor": model.actor.optimizer,
-        "critic": model.critic.optimizer,
-        "ent_coef": model.ent_coef_optimizer,
-    }
+def _optimizers(model: OffPolicyAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    policy: Any = model.policy
+    found = {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
+    if isinstance(model, SAC) and model.ent_coef_optimizer is not None:
+        found["ent_coef"] = model.ent_coef_optimizer
+    return found
 
 
 def main() -> int:

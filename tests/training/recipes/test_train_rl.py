@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from jepa_gym.agents import make_agent
 from jepa_gym.commands import Terminated
-from jepa_gym.training.recipes import train_rl
+from jepa_gym.training.recipes import rl_episodes, train_rl
 from jepa_gym.training.recipes.train_rl import TrainRLConfig, main, train
 
 STEPS = 130
@@ -27,7 +29,10 @@ STEPS = 130
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> TrainRLConfig:
-    config = TrainRLConfig(tmp_path_factory.mktemp("whole") / "reach.safetensors", steps=STEPS)
+    config = TrainRLConfig(
+        tmp_path_factory.mktemp("whole") / "reach.safetensors",
+        steps=STEPS, evaluations=2, eval_episodes=2,
+    )  # fmt: skip
     train(config)
     return config
 
@@ -37,13 +42,57 @@ def equal(first: Path, second: Path) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
+def learned(path: Path) -> dict[str, list]:
+    """What a training goes on from, but for the evaluations, whose moments depend on its length."""
+    tensors = load_file(path.with_name(f"{path.stem}.training.safetensors"))
+    return {k: x.tolist() for k, x in tensors.items() if not k.startswith("best.")}
+
+
+@pytest.mark.parametrize("algo", ["td3", "ddpg"])
+def test_other_learners_go_on_and_their_policies_act_alike(tmp_path, algo):
+    config = TrainRLConfig(
+        tmp_path / "whole.safetensors", algo=algo, steps=144, evaluations=2, eval_episodes=1,
+        env_id="FrankaGrasp-v0",
+    )  # fmt: skip
+    train(config)
+    parts = replace(config, output=tmp_path / "parts.safetensors")
+    train(replace(parts, steps=120))
+    train(parts)
+    assert learned(parts.output) == learned(config.output)
+    agent = make_agent("policy", path=config.output)
+    with gym.make("FrankaGrasp-v0", obs_mode="state") as env:
+        observation, _ = env.reset(seed=5)
+        action, _ = agent.predict(observation)
+        assert env.action_space.contains(action) and (action[3:6] == 0).all()
+        assert (action[[0, 1, 2, 6]] != 0).all()
+    drawn, _ = agent.predict(observation, deterministic=False)
+    np.testing.assert_array_equal(drawn, action)  # these learners have no distribution
+
+
+def test_the_best_policy_of_the_evaluations_is_written(tmp_path, monkeypatch):
+    ranks = iter([0.2, 0.9, 0.5])
+
+    def rated(model, env, episodes):
+        return rl_episodes.Evaluation(model.num_timesteps, next(ranks), 1.0, 0.1)
+
+    monkeypatch.setattr(train_rl, "evaluate", rated)
+    path = tmp_path / "reach.safetensors"
+    train(TrainRLConfig(path, steps=STEPS, evaluations=3, eval_episodes=1))
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["policy"])
+    assert told["best"]["success_at_end"] == 0.9 and len(told["curve"]) == 3
+    tensors = load_file(path.with_name("reach.training.safetensors"))
+    assert all(torch.equal(x, tensors[f"best.{name}"]) for name, x in load_file(path).items())
+    assert list(path.with_suffix(".tensorboard").iterdir())
+
+
 def test_the_policy_acts_in_bounds(whole):
     agent = make_agent("policy", path=whole.output)
     with gym.make("FrankaReach-v0", obs_mode="state") as env:
         observation, _ = env.reset(seed=5)
         action, _ = agent.predict(observation)
         assert env.action_space.contains(action)
-    assert (action != 0).all()
+    assert (action[:3] != 0).all() and (action[3:] == 0).all()  # reaching turns nothing
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -95,13 +144,14 @@ def test_a_killed_training_loses_what_was_not_saved_and_nothing_else(whole, tmp_
 
 def test_a_finished_training_goes_on_with_more_steps_only(whole, tmp_path, capsys):
     longer = tmp_path / "longer.safetensors"
-    train(TrainRLConfig(longer, steps=STEPS - 10))
-    train(TrainRLConfig(longer, steps=STEPS))
-    assert equal(longer, whole.output)
-    train(TrainRLConfig(longer, steps=STEPS))  # nothing is left to do
-    assert equal(longer, whole.output)
+    config = replace(whole, output=longer, steps=STEPS - 10)
+    train(config)
+    train(replace(config, steps=STEPS))
+    assert learned(longer) == learned(whole.output)
+    train(replace(config, steps=STEPS))  # nothing is left to do
+    assert learned(longer) == learned(whole.output)
     with pytest.raises(ValueError, match=rf"is {STEPS} steps on already, more than the 20"):
-        train(TrainRLConfig(longer, steps=20))
+        train(replace(config, steps=20))
 
 
 def test_another_training_and_a_damaged_one_are_refused(whole, tmp_path):
@@ -126,10 +176,10 @@ def test_episodes_are_never_those_of_tests(monkeypatch):
             seeds.append(seed)
             return 0, {}
 
-    episodes = train_rl._SeededEpisodes(Recorder(), seed=3)
+    episodes = rl_episodes.SeededEpisodes(Recorder(), seed=3)
     for _ in range(300):
         episodes.reset()
-    assert max(seeds) < 1_000_000
+    assert max(seeds) < rl_episodes.FIRST_EVALUATION_SEED < 1_000_000
     assert len(set(seeds)) > 295
 
 
