@@ -7,21 +7,27 @@ episode, so any recording will do; what it shows people, scripts or policies doi
 worth most, because a random move says little about the way to a far goal. Loss: L1 of the movement
 over the model's action scale, so that rare mistakes of a demonstrator count little, and
 cross-entropies of the gripper's change and of the number of steps that are left.
+
+Without `--advantage` this is goal-conditioned behaviour cloning. With it, steps that led on to a
+goal faster than expected count more, which makes it offline goal-conditioned reinforcement learning
+on exactly the data of the world model: implicit Q-learning, see `advantage`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from jepa_gym.checkpoint.beside import INVERSE
 from jepa_gym.models.inverse import KEEP, InverseModel, gripper_classes
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.engine.config import run_recipe
 from jepa_gym.training.engine.task import Batch, Progress
+from jepa_gym.training.recipes.advantage import Advantage, weights_of
 from jepa_gym.training.recipes.beside import BesideConfig, Training, train_beside
 from jepa_gym.training.recipes.hindsight import GoalSampler, goal_samplers
 from jepa_gym.world_model import WorldModel
@@ -43,23 +49,42 @@ class AmortiseConfig(BesideConfig):
     """Pairs of a frame and a goal per step."""
     learning_rate: float = 6e-4
     """Peak learning rate of AdamW."""
+    advantage: float = 0.0
+    """Weigh a step by exp(this x its advantage in steps), learned beside it (implicit Q-learning);
+    0 weighs all alike (behaviour cloning)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
+        BesideConfig.__post_init__(self)
+        if self.advantage < 0:
+            raise ValueError(f"`advantage` must be at least 0, got {self.advantage}")
 
 
-def losses(network: InverseModel, model: WorldModel, batch: Batch) -> dict[str, Tensor]:
+def losses(
+    network: InverseModel, model: WorldModel, batch: Batch, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Compute the weighted sum `loss` and its parts.
 
     Args:
         network: What is trained.
         model: Gives the units.
         batch: As `GoalSampler` draws it.
+        weights: (B,), of the pairs, or None for all alike.
     """
     normalised = model.normaliser.states(batch["states"])
     guess = network(batch["latents"].float(), normalised, batch["goals"].float())
     wanted = model.normaliser.actions(batch["actions"])[:, :6]
-    movement = F.l1_loss(guess.movement, wanted)
-    gripper = F.cross_entropy(guess.gripper, gripper_classes(batch["actions"][:, 6]))
+    movement = F.l1_loss(guess.movement, wanted, reduction="none").mean(1)
+    classes = gripper_classes(batch["actions"][:, 6])
+    gripper = F.cross_entropy(guess.gripper, classes, reduction="none")
     counted = batch["steps"].clamp(max=guess.steps.shape[-1]) - 1
-    steps = F.cross_entropy(guess.steps, counted)
+    steps = F.cross_entropy(guess.steps, counted, reduction="none")
+    weights = torch.ones_like(movement) if weights is None else weights
+    movement, gripper, steps = ((weights * part).mean() for part in (movement, gripper, steps))
     return {
         "loss": movement + GRIPPER_WEIGHT * gripper + STEPS_WEIGHT * steps,
         "movement": movement.detach(),
@@ -69,8 +94,19 @@ def losses(network: InverseModel, model: WorldModel, batch: Batch) -> dict[str, 
 
 
 @torch.no_grad()
-def figures(network: InverseModel, model: WorldModel, sampler: GoalSampler) -> dict[str, float]:
+def figures(
+    network: InverseModel,
+    model: WorldModel,
+    sampler: GoalSampler,
+    weigh: Callable[[Batch], Tensor | None] = lambda batch: None,
+) -> dict[str, float]:
     """Measure an inverse model on pairs that it never saw.
+
+    Args:
+        network: In evaluation mode.
+        model: Gives the units.
+        sampler: Of a split that is not trained on.
+        weigh: Batch to the weights of its pairs, in `inverse_loss` alone.
 
     Returns:
         `inverse_loss`; `movement_cm`, the mean error of the translation along an axis, for goals
@@ -81,7 +117,7 @@ def figures(network: InverseModel, model: WorldModel, sampler: GoalSampler) -> d
     parts, one, found, distances = [], [], [], []
     for number in range(max(1, EVALUATED // sampler.batch_size)):
         batch = {k: x.to(model.device) for k, x in sampler.batch(number).items()}
-        parts.append(losses(network, model, batch)["loss"])
+        parts.append(losses(network, model, batch, weigh(batch))["loss"])
         normalised = model.normaliser.states(batch["states"])
         guess = network(batch["latents"].float(), normalised, batch["goals"].float())
         error = guess.actions(model.normaliser.action_scale) - batch["actions"]
@@ -111,15 +147,30 @@ def _prepare(config: AmortiseConfig, model: WorldModel, dataset: Dataset) -> Tra
     samplers = goal_samplers(dataset, model, config.batch_size, config.seed)
     sizes, most_steps = model.config, samplers["train"].latents.shape[1] - 1
     network = InverseModel(sizes.num_tokens, sizes.encoder.latent_dim, most_steps)
+    judge = Advantage(sizes.num_tokens, sizes.encoder.latent_dim) if config.advantage else None
+
+    def weigh(batch: Batch) -> Tensor | None:
+        return None if judge is None else weights_of(judge(batch)[0], config.advantage)
+
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        if judge is None:
+            return losses(network, model, batch)
+        advantages, value_losses = judge(batch)
+        found = losses(network, model, batch, weights_of(advantages, config.advantage))
+        value = value_losses.mean()
+        return found | {"loss": found["loss"] + value, "value": value.detach()}
+
     return Training(
         network,
         lambda: figures(network, model, samplers["test"]) if "test" in samplers else {},
         {
             "draw": samplers["train"].batch,
-            "loss": lambda batch, step: losses(network, model, batch),
-            "evaluate": lambda: figures(network, model, samplers["validation"]),
+            "loss": loss,
+            "evaluate": lambda: figures(network, model, samplers["validation"], weigh),
             "score": "inverse_loss",
+            "after_step": None if judge is None else lambda course: judge.follow(),
         },
+        None if judge is None else nn.ModuleDict({"network": network, "judge": judge}),
     )
 
 

@@ -45,6 +45,8 @@ class Training:
     """Makes the best network ready to be used and returns its figures on test episodes."""
     task: dict[str, Any]
     """Fields of the engine's `Task` beside `module` and `inputs`."""
+    module: nn.Module | None = None
+    """Everything that is trained, where that is more than the network."""
 
 
 def train_beside(
@@ -79,7 +81,9 @@ def train_beside(
         training = prepare(config, model, dataset)
         inputs = {"data": dataset.hash, "checkpoint": encoder_hash(model)}
         trainer = Trainer(
-            config, Task(module=training.network, inputs=inputs, **training.task), here
+            config,
+            Task(module=training.module or training.network, inputs=inputs, **training.task),
+            here,
         )
         if config.dry_run:
             return trainer.dry_run()

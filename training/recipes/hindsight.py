@@ -42,8 +42,8 @@ class GoalSampler:
             rows: Only these of its pairs, for one of several processes.
 
         Returns:
-            `latents` and `goals` (B, N, D) float16, `states`, `goal_states` and `actions` (B, 7),
-            and `steps` (B,) int64 from the frame to the goal.
+            `latents`, `next_latents` and `goals` (B, N, D) float16, `states`, `goal_states` and
+            `actions` (B, 7), and `steps` (B,) int64 from the frame to the goal.
         """
         rng = np.random.default_rng((self.seed, number))
         last = self.arrays.states.shape[1] - 1
@@ -57,6 +57,7 @@ class GoalSampler:
         at = self.arrays.rows[episodes]
         numbers = {
             "latents": self.latents[at, starts],
+            "next_latents": self.latents[at, starts + 1],
             "goals": self.latents[at, starts + steps],
             "states": self.arrays.states[episodes, starts],
             "goal_states": self.arrays.states[episodes, starts + steps],

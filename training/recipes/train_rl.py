@@ -43,6 +43,9 @@ from jepa_gym.training.recipes.rl_episodes import (
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""
+ENTROPY = 0.02
+"""Weight of SAC's entropy. Tuned by SAC itself it fell until the policy, which had reached all of
+its goals, lost them all again; a fixed one learns faster, too (docs/research.md)."""
 EXPLORATION = 0.1
 """Standard deviation of the noise on actions of TD3 and DDPG, over the bounds."""
 NETWORK = [256, 256]
@@ -270,7 +273,7 @@ def _new_model(config: TrainRLConfig, env: gym.Env) -> OffPolicyAlgorithm:
         policy_kwargs={"net_arch": NETWORK},
         seed=config.seed,
         device=config.device,
-        **({} if config.algo == "sac" else noise),
+        **({"ent_coef": ENTROPY} if config.algo == "sac" else noise),
     )
 
 
@@ -308,8 +311,6 @@ def save(config: TrainRLConfig, model: OffPolicyAlgorithm, episode: int, history
     filled = buffer.buffer_size if buffer.full else buffer.pos
     tensors = {f"policy.{name}": x for name, x in model.policy.state_dict().items()}
     tensors |= {f"best.{name}": x for name, x in history.actor.items()}
-    if isinstance(model, SAC):
-        tensors["log_ent_coef"] = model.log_ent_coef
     for name, optimizer in _optimizers(model).items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": x for key, x in moments.items()}
@@ -409,9 +410,6 @@ def _load(
     model: OffPolicyAlgorithm, tensors: dict[str, torch.Tensor], progress: dict[str, Any]
 ) -> None:
     model.policy.load_state_dict(_under(tensors, "policy"))
-    if isinstance(model, SAC):
-        with torch.no_grad():
-            model.log_ent_coef.copy_(tensors["log_ent_coef"])
     for name, optimizer in _optimizers(model).items():
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, x in _under(tensors, f"optimizer.{name}").items():
@@ -444,10 +442,7 @@ def _arrays(buffer: HerReplayBuffer) -> dict[str, np.ndarray]:
 
 def _optimizers(model: OffPolicyAlgorithm) -> dict[str, torch.optim.Optimizer]:
     policy: Any = model.policy
-    found = {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
-    if isinstance(model, SAC) and model.ent_coef_optimizer is not None:
-        found["ent_coef"] = model.ent_coef_optimizer
-    return found
+    return {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
 
 
 def main() -> int:
