@@ -9,6 +9,7 @@ objects, and unpickling runs whatever code their maker put there, so such a file
 from __future__ import annotations
 
 import json
+import math
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from gymnasium import spaces
 
 from jepa_gym.agents.base import ACTION_DIM, Agent
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
+from jepa_gym.world_model import WorldModel
 
 OWN_SUFFIX, FOREIGN_SUFFIX = ".safetensors", ".zip"
 SIZES = "policy"
@@ -42,14 +44,15 @@ class _Policy(Protocol):
 class SquashedGaussian:
     """An actor of Stable-Baselines3: a multilayer perceptron, tanh, and action bounds.
 
-    SAC's draws from a normal distribution unless it is asked to be deterministic; those of TD3 and
-    DDPG, whose weights have no `log_std`, never draw.
+    SAC's draws from a normal distribution unless it is asked to be deterministic; those of the
+    other algorithms, whose weights have no `log_std`, never draw.
 
     Args:
         tensors: Its weights, by the names that Stable-Baselines3 gives those of SAC.
-        sizes: `observation` (entry -> width, in the order in which they are joined), `action_low`
-            and `action_high`, the bounds, and, where it chooses less than a whole action,
-            `dimensions`, which of its numbers; the others are zero.
+        sizes: `observation` (entry -> width or shape, in the order in which they are joined),
+            `action_low` and `action_high`, the bounds; where it chooses less than a whole action,
+            `dimensions`, which of its numbers, the others being zero; where they are not those of
+            SAC, `activation` (`tanh`) and `squash` (false: its numbers are clipped to [-1, 1]).
         seed: Seed of the draws when it is not asked to be deterministic.
 
     Raises:
@@ -63,7 +66,10 @@ class SquashedGaussian:
         names = [name for name in self._tensors if name.startswith("latent_pi.")]
         self._hidden = [f"latent_pi.{2 * i}" for i in range(len(names) // 2)]
         low, high = (np.asarray(sizes[f"action_{end}"], np.float32) for end in ("low", "high"))
-        width = sum(sizes["observation"].values())
+        shapes = {k: n if isinstance(n, list) else [n] for k, n in sizes["observation"].items()}
+        width = sum(math.prod(shape) for shape in shapes.values())
+        self._activation = {"relu": F.relu, "tanh": torch.tanh}[sizes.get("activation", "relu")]
+        self._squash = torch.tanh if sizes.get("squash", True) else _clipped
         for layer in self._hidden:
             width = self._checked(layer, width)
         if not low.shape == high.shape == (self._checked("mu", width),):
@@ -80,7 +86,7 @@ class SquashedGaussian:
         self._low, self._high = torch.from_numpy(low), torch.from_numpy(high)
         self._generator = torch.Generator().manual_seed(seed)
         self.observation_space = spaces.Dict(
-            {key: spaces.Box(-np.inf, np.inf, (n,)) for key, n in sizes["observation"].items()}
+            {key: spaces.Box(-np.inf, np.inf, tuple(shape)) for key, shape in shapes.items()}
         )
 
     def _checked(self, layer: str, width: int) -> int:
@@ -101,18 +107,22 @@ class SquashedGaussian:
         parts = [torch.as_tensor(observation[key], dtype=torch.float32) for key in self._keys]
         x = torch.cat([part.flatten(1) for part in parts], dim=1)
         for layer in self._hidden:
-            x = F.relu(self._linear(layer, x))
+            x = self._activation(self._linear(layer, x))
         action = self._linear("mu", x)
         if self._draws and not deterministic:
             std = self._linear("log_std", x).clamp(*LOG_STD_RANGE).exp()
             action = action + std * torch.randn(std.shape, generator=self._generator)
-        action = self._low + 0.5 * (action.tanh() + 1) * (self._high - self._low)
+        action = self._low + 0.5 * (self._squash(action) + 1) * (self._high - self._low)
         whole = torch.zeros(len(action), ACTION_DIM)
         whole[:, self._dimensions] = action.clamp(self._low, self._high)
         return whole.numpy(), state
 
     def _linear(self, layer: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
+
+
+def _clipped(x: torch.Tensor) -> torch.Tensor:
+    return x.clamp(-1, 1)
 
 
 def write_policy(path: Path, actor: Mapping[str, torch.Tensor], sizes: Mapping[str, Any]) -> None:
@@ -130,8 +140,11 @@ def write_policy(path: Path, actor: Mapping[str, torch.Tensor], sizes: Mapping[s
 class PolicyAgent(Agent):
     """A trained policy; it reads the entries of the observation that it was trained on.
 
+    One that was trained on latents acts on pictures, too, which the world model encodes.
+
     Args:
         path: File that `jepa-gym train-rl` wrote, or a zip of Stable-Baselines3.
+        model: The world model whose latents it was trained on, or its name or folder.
         allow_pickle: Open a zip of Stable-Baselines3 although that runs the code in it.
         device: Torch device of a zip's policy.
         seed: Seed of our own policies' draws when they are not asked to be deterministic.
@@ -142,9 +155,14 @@ class PolicyAgent(Agent):
     """
 
     def __init__(
-        self, path: str | Path, allow_pickle: bool = False, device: str = "cpu", seed: int = 0
+        self,
+        path: str | Path,
+        allow_pickle: bool = False,
+        device: str = "cpu",
+        seed: int = 0,
+        model: WorldModel | str | Path | None = None,
     ) -> None:
-        path = Path(path)
+        path, self.model = Path(path), model
         if not path.is_file():
             raise FileNotFoundError(
                 f"No trained policy at {path}; train one with `jepa-gym train-rl`."
@@ -178,11 +196,29 @@ class PolicyAgent(Agent):
             ValueError: If an entry the policy was trained on is missing, or has another shape.
         """
         trained = {key: space.shape for key, space in self.policy.observation_space.items()}
+        if len(trained.get("achieved_goal", ())) == 2 and "pixels" in observation:
+            observation = observation | self._encoded(observation)
         entries = {key: observation[key] for key in trained if key in observation}
         shapes = {key: entry.shape[1:] for key, entry in entries.items()}
         if shapes != trained:
             raise ValueError(f"The policy was trained on {trained}, the observation has {shapes}.")
         return self.policy.predict(entries, state, episode_start, deterministic)
+
+    def _encoded(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the latents of frames and goal images.
+
+        Raises:
+            ValueError: If no world model was given.
+        """
+        if self.model is None:
+            raise ValueError(
+                "the policy was trained on latents and sees pictures: give the world model that "
+                "encodes them, `model=...`"
+            )
+        if isinstance(self.model, str | Path):
+            self.model = WorldModel.from_pretrained(self.model)
+        current, goal = self.model.observe(observation)
+        return {"achieved_goal": current.cpu().numpy(), "desired_goal": goal.cpu().numpy()}
 
 
 def _read(path: Path, seed: int) -> SquashedGaussian:

@@ -42,8 +42,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train what tells from two latents whether the goal is reached",
     ),
     "surprise": (f"{TRAINING}.recipes.surprise_video:main", "score how surprising a recording is"),
-    "train-rl": (f"{TRAINING}.recipes.train_rl:main", "train the SAC + HER baseline on states"),
+    "train-rl": (
+        f"{TRAINING}.recipes.train_rl:main",
+        "train a reinforcement learner, in the simulator or in imagination",
+    ),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),
+    "compare": (
+        f"{BENCHMARKS}.compare:main",
+        "compare agents over tasks, in the simulator and in imagination",
+    ),
+    "imagined-vs-real": (
+        f"{BENCHMARKS}.imagined_vs_real:main",
+        "measure how well imagination tells how good a policy is",
+    ),
     "camera-sweep": (f"{BENCHMARKS}.camera_sweep:main", "fit moves seen from other angles"),
     "download": ("jepa_gym.checkpoint.download:main", "get published weights, or list them"),
 }

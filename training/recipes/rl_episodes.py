@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from jepa_gym.latent.action_sets import ACTION_SETS, ActionSet
@@ -95,6 +97,49 @@ def evaluate(model: BaseAlgorithm, env: gym.Env, episodes: int) -> Evaluation:
     return Evaluation(model.num_timesteps, *means)
 
 
+@dataclass
+class History:
+    """What the evaluations of a training found."""
+
+    curve: list[Evaluation] = field(default_factory=list)
+    best: Evaluation | None = None
+    actor: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Weights of the best policy's actor, as `actor_weights` names them."""
+
+    def add(self, found: Evaluation, model: BaseAlgorithm) -> None:
+        """Keep an evaluation, and the policy if none was better."""
+        self.curve.append(found)
+        if self.best is None or found.rank >= self.best.rank:
+            self.best, self.actor = found, actor_weights(model)
+
+
+def actor_weights(model: BaseAlgorithm) -> dict[str, torch.Tensor]:
+    """Return copies of an actor's weights, by the names of SAC's.
+
+    That of TD3 and DDPG is one list of layers, `mu`; PPO's is in two parts.
+    """
+    policy: Any = model.policy
+    if hasattr(policy, "action_net"):
+        layers = {"latent_pi": policy.mlp_extractor.policy_net, "mu": policy.action_net}
+        found = {f"{k}.{n}": x for k, part in layers.items() for n, x in part.state_dict().items()}
+    else:
+        found = policy.actor.state_dict()
+    if not any(name.startswith("latent_pi.") for name in found):
+        last = max(int(name.split(".")[1]) for name in found)
+        numbered = {tuple(name.split(".")[1:]): x for name, x in found.items()}
+        found = {
+            f"mu.{kind}" if int(number) == last else f"latent_pi.{number}.{kind}": x
+            for (number, kind), x in numbered.items()
+        }
+    return {name: x.detach().cpu().clone() for name, x in found.items()}
+
+
 def dimensions(action_set: str) -> list[int]:
     """Return which numbers of an action a set has."""
     return list(ACTION_SETS[action_set])
+
+
+def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors below a prefix, by the rest of their names."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): x for k, x in tensors.items() if k.startswith(start)}

@@ -14,9 +14,9 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,10 @@ from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safeten
 from jepa_gym.commands import Terminated, run_command
 from jepa_gym.training.recipes.rl_episodes import (
     Evaluation,
+    History,
     SeededEpisodes,
+    actor_weights,
+    below,
     dimensions,
     evaluate,
     make_task,
@@ -66,18 +69,24 @@ class TrainRLConfig:
     output: Path
     """File for the policy, ending in .safetensors; the training goes on from the one beside it."""
     env_id: Literal[
-        "FrankaReach-v0", "FrankaGrasp-v0", "FrankaReachWithObject-v0", "FrankaPickPlace-v0"
+        "FrankaReach-v0",
+        "FrankaGrasp-v0",
+        "FrankaReachWithObject-v0",
+        "FrankaPickPlace-v0",
+        "JEPALatent-v0",
     ] = "FrankaReach-v0"
-    """Task."""
+    """Task, on states; or JEPALatent-v0: in imagination, on latents, measured on `real_env`."""
     obj: str = "box"
     """Object of the catalogue."""
-    algo: Literal["sac", "td3", "ddpg"] = "sac"
-    """Learner of Stable-Baselines3."""
+    algo: Literal["sac", "td3", "ddpg", "ppo"] = "sac"
+    """Learner of Stable-Baselines3; ppo, and no other, learns in JEPALatent-v0. (Gradients through
+    the world model are `jepa-gym imagine-policy`.)"""
     action_set: Literal["xyz", "xyz+gripper", "all"] | None = None
     """Which numbers of an action the policy chooses; by default xyz for reaching, and the gripper
     as well for all other tasks."""
-    steps: int = 20_000
-    """Environment steps; more than a finished training had continue it."""
+    steps: int | None = None
+    """Environment steps, 20,000 by default, in imagination 500,000; more than a finished training
+    had continue it."""
     seed: int = 0
     """Seed of environment, networks and exploration."""
     device: str = "cpu"
@@ -86,6 +95,17 @@ class TrainRLConfig:
     """How often the policy is measured on the way; the best one is written."""
     eval_episodes: int = 20
     """Episodes of each evaluation, always the same ones."""
+    checkpoint: str = "default"
+    """In imagination: the world model."""
+    data: Path | None = None
+    """In imagination: dataset whose training episodes give the starts; by default those of the
+    checkpoint, which are few."""
+    n_envs: int = 64
+    """In imagination: episodes that are imagined together."""
+    real_env: Literal["FrankaReach-v0", "FrankaGrasp-v0", "FrankaReachWithObject-v0"] = (
+        "FrankaReach-v0"
+    )
+    """In imagination: the real environment that the policy is measured on, with one goal image."""
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -93,11 +113,19 @@ class TrainRLConfig:
         Raises:
             ValueError: If a number is out of its range or the file ends in something else.
         """
+        if self.steps is None:
+            object.__setattr__(self, "steps", 500_000 if self.imagines else 20_000)
+        assert self.steps is not None
         if self.steps < 1:
             raise ValueError(f"`steps` must be at least 1, got {self.steps}")
         if self.seed < 0:
             raise ValueError(f"`seed` must not be negative, got {self.seed}")
-        for name in ("evaluations", "eval_episodes"):
+        if self.imagines != (self.algo == "ppo"):
+            raise ValueError(
+                f"`algo` {self.algo!r} does not learn in {self.env_id}: give ppo with "
+                "JEPALatent-v0, and sac, td3 or ddpg with the tasks of the suite"
+            )
+        for name in ("evaluations", "eval_episodes", "n_envs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.output.suffix != OWN_SUFFIX:
@@ -111,29 +139,21 @@ class TrainRLConfig:
     def settings(self) -> dict[str, Any]:
         """Return what a training that goes on must share with the one before."""
         names = ("env_id", "obj", "seed", "algo", "eval_episodes")
-        return {name: getattr(self, name) for name in names} | {"action_set": self.chosen_set}
+        found = {name: getattr(self, name) for name in names} | {"action_set": self.chosen_set}
+        if self.imagines:
+            found |= {"real_env": self.real_env, "n_envs": self.n_envs}
+        return found
 
     @property
     def chosen_set(self) -> str:
         """The action set."""
-        return self.action_set or ("xyz" if self.env_id == "FrankaReach-v0" else "xyz+gripper")
+        task = self.real_env if self.imagines else self.env_id
+        return self.action_set or ("xyz" if task == "FrankaReach-v0" else "xyz+gripper")
 
-
-@dataclass
-class History:
-    """What the evaluations of a training found."""
-
-    curve: list[Evaluation] = field(default_factory=list)
-    best: Evaluation | None = None
-    actor: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Weights of the best policy's actor."""
-
-    def add(self, found: Evaluation, actor: torch.nn.Module) -> None:
-        """Keep an evaluation, and the policy if none was better."""
-        self.curve.append(found)
-        if self.best is None or found.rank >= self.best.rank:
-            self.best = found
-            self.actor = {name: x.detach().cpu().clone() for name, x in actor.state_dict().items()}
+    @property
+    def imagines(self) -> bool:
+        """Whether it learns in imagination."""
+        return self.env_id == "JEPALatent-v0"
 
 
 class _BetweenEpisodes(BaseCallback):
@@ -203,6 +223,10 @@ def train(config: TrainRLConfig) -> Path:
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when the running episode has ended and the
             training is saved.
     """
+    if config.imagines:
+        from jepa_gym.training.recipes.imagined_rl import train_imagined
+
+        return train_imagined(config)
     env, test_env = (make_task(config.env_id, config.obj, config.chosen_set) for _ in range(2))
     episodes, threads = SeededEpisodes(env, config.seed), torch.get_num_threads()
     history = History()
@@ -244,7 +268,7 @@ def measure(
     from torch.utils.tensorboard import SummaryWriter
 
     found = evaluate(model, test_env, config.eval_episodes)
-    history.add(found, model.policy.actor)
+    history.add(found, model)
     with SummaryWriter(str(config.output.with_suffix(".tensorboard"))) as writer:
         for name, value in asdict(found).items():
             if name != "step":
@@ -340,21 +364,7 @@ def save(config: TrainRLConfig, model: OffPolicyAlgorithm, episode: int, history
         "best": progress["best"],
         **config.settings(),
     }
-    policy: Any = model.policy
-    present = {name: x.detach().cpu() for name, x in policy.actor.state_dict().items()}
-    write_policy(config.output, _as_of_sac(history.actor or present), sizes)
-
-
-def _as_of_sac(actor: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return an actor's weights by the names of SAC's: that of TD3 is one list of layers, `mu`."""
-    if "mu.weight" in actor:
-        return dict(actor)
-    last = max(int(name.split(".")[1]) for name in actor)
-    named = {}
-    for name, x in actor.items():
-        _, number, kind = name.split(".")
-        named[f"mu.{kind}" if int(number) == last else f"latent_pi.{number}.{kind}"] = x
-    return named
+    write_policy(config.output, history.actor or actor_weights(model), sizes)
 
 
 def restore(
@@ -394,29 +404,23 @@ def restore(
         history.best = None if progress["best"] is None else Evaluation(**progress["best"])
     except (KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to begin anew") from None
-    history.actor = _under(tensors, "best")
+    history.actor = below(tensors, "best")
     episodes.episode = progress["episode"] - 1
     assert model.env is not None
     model._last_obs = model.env.reset()
 
 
-def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Return the tensors below a prefix, by the rest of their names."""
-    start = f"{prefix}."
-    return {k.removeprefix(start): x for k, x in tensors.items() if k.startswith(start)}
-
-
 def _load(
     model: OffPolicyAlgorithm, tensors: dict[str, torch.Tensor], progress: dict[str, Any]
 ) -> None:
-    model.policy.load_state_dict(_under(tensors, "policy"))
+    model.policy.load_state_dict(below(tensors, "policy"))
     for name, optimizer in _optimizers(model).items():
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, x in _under(tensors, f"optimizer.{name}").items():
+        for key, x in below(tensors, f"optimizer.{name}").items():
             index, _, moment = key.partition(".")
             moments.setdefault(int(index), {})[moment] = x
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    buffer, kept = _buffer(model), _under(tensors, "buffer")
+    buffer, kept = _buffer(model), below(tensors, "buffer")
     filled = len(kept["dones"])
     for name, array in _arrays(buffer).items():
         array[:filled] = kept[name].numpy()

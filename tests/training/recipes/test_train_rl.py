@@ -18,10 +18,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from jepa_gym import make_env
 from jepa_gym.agents import make_agent
 from jepa_gym.commands import Terminated
+from jepa_gym.latent.starts import start_options
 from jepa_gym.training.recipes import rl_episodes, train_rl
 from jepa_gym.training.recipes.train_rl import TrainRLConfig, main, train
+from jepa_gym.world_model import WorldModel
 
 STEPS = 130
 """Three episodes beyond the ten of random actions."""
@@ -67,6 +70,31 @@ def test_other_learners_go_on_and_their_policies_act_alike(tmp_path, algo):
         assert (action[[0, 1, 2, 6]] != 0).all()
     drawn, _ = agent.predict(observation, deterministic=False)
     np.testing.assert_array_equal(drawn, action)  # these learners have no distribution
+
+
+def test_learns_in_imagination_and_acts_on_pictures(tmp_path, capsys):
+    config = TrainRLConfig(
+        tmp_path / "imagined.safetensors", env_id="JEPALatent-v0", algo="ppo", n_envs=4, steps=80,
+        evaluations=1, eval_episodes=1,
+    )  # fmt: skip
+    train(config)
+    assert "episodes of FrankaReach-v0 that chose it" in capsys.readouterr().out
+    model = WorldModel.from_pretrained("default")
+    agent = make_agent("policy", path=config.output, model=model)
+    env = make_env(model, "reach", obs_mode="both")
+    observation, _ = env.reset(seed=5)
+    action, _ = agent.predict(observation)
+    assert env.action_space.contains(action)
+    assert (action[:3] != 0).all() and (action[3:] == 0).all()
+    with pytest.raises(ValueError, match="trained on latents and sees pictures"):
+        make_agent("policy", path=config.output).predict(observation)
+    latent = gym.make("JEPALatent-v0", model=model, starts="given")
+    seen, _ = latent.reset(options=start_options(observation))
+    np.testing.assert_allclose(agent.predict(seen)[0], action, atol=1e-5)
+    train(replace(config, steps=160))
+    assert "continues after 80 steps" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="does not learn in JEPALatent-v0"):
+        replace(config, algo="sac")
 
 
 def test_the_best_policy_of_the_evaluations_is_written(tmp_path, monkeypatch):
