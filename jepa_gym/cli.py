@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train a reinforcement learner, in the simulator or in imagination",
     ),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),
+    "look": (f"{BENCHMARKS}.look:main", "film one episode, real beside imagined"),
     "compare": (
         f"{BENCHMARKS}.compare:main",
         "compare agents over tasks, in the simulator and in imagination",
