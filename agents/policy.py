@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 
+import jepa_gym
 from jepa_gym.agents.base import ACTION_DIM, Agent
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.world_model import WorldModel
@@ -28,6 +29,8 @@ from jepa_gym.world_model import WorldModel
 OWN_SUFFIX, FOREIGN_SUFFIX = ".safetensors", ".zip"
 SIZES = "policy"
 """Key of the JSON in the metadata."""
+SHIPPED = Path(jepa_gym.__file__).parent / "assets" / "policies"
+"""Policies that come with the package."""
 LOG_STD_RANGE = (-20.0, 2.0)
 """What Stable-Baselines3 clamps the logarithm of the standard deviation to."""
 
@@ -137,13 +140,32 @@ def write_policy(path: Path, actor: Mapping[str, torch.Tensor], sizes: Mapping[s
     write_safetensors(path, actor, {SIZES: json.dumps(sizes)})
 
 
+def policy_file(path: str | Path) -> Path:
+    """Return the file of a policy: the path itself, or that of a shipped one of this name.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if (shipped := SHIPPED / f"{path}{OWN_SUFFIX}").is_file():
+        return shipped
+    names = ", ".join(sorted(file.stem for file in SHIPPED.glob(f"*{OWN_SUFFIX}")))
+    raise FileNotFoundError(
+        f"No trained policy at {path}; train one with `jepa-gym train-rl`, or name a shipped one: "
+        f"{names}."
+    )
+
+
 class PolicyAgent(Agent):
     """A trained policy; it reads the entries of the observation that it was trained on.
 
     One that was trained on latents acts on pictures, too, which the world model encodes.
 
     Args:
-        path: File that `jepa-gym train-rl` wrote, or a zip of Stable-Baselines3.
+        path: File that `jepa-gym train-rl` wrote, a zip of Stable-Baselines3, or the name of a
+            shipped policy: `sac-reach`.
         model: The world model whose latents it was trained on, or its name or folder.
         allow_pickle: Open a zip of Stable-Baselines3 although that runs the code in it.
         device: Torch device of a zip's policy.
@@ -162,11 +184,7 @@ class PolicyAgent(Agent):
         seed: int = 0,
         model: WorldModel | str | Path | None = None,
     ) -> None:
-        path, self.model = Path(path), model
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"No trained policy at {path}; train one with `jepa-gym train-rl`."
-            )
+        path, self.model = policy_file(path), model
         if path.suffix == OWN_SUFFIX:
             self.policy: _Policy = _read(path, seed)
         elif path.suffix != FOREIGN_SUFFIX:

@@ -83,8 +83,8 @@ class Arguments:
     checkpoint: str = "default"
     """World model, as `WorldModel.from_pretrained` takes it."""
     policy: Path | None = None
-    """File of the agents that act by a trained policy (policy, sac): of `jepa-gym train-rl`, or a
-    zip of Stable-Baselines3."""
+    """File of the agents that act by a trained policy (policy, sac): of `jepa-gym train-rl`, a zip
+    of Stable-Baselines3, or a shipped one by name: sac-reach."""
     allow_pickle: bool = False
     """Open a zip of Stable-Baselines3 although that runs the code in it."""
     output: Path = Path("results/reach_grasp")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jepa_gym
 from jepa_gym.agents import make_agent
+from jepa_gym.agents.policy import policy_file
 from jepa_gym.benchmarks.episodes import world_model
 from jepa_gym.benchmarks.results import Record
 from jepa_gym.checkpoint.beside import INVERSE, SUCCESS
@@ -51,7 +52,7 @@ def settings_of(
     if policy is not None:
         for agent in agents:
             make_agent(agent, path=policy, allow_pickle=allow_pickle)
-            found[f"policy of {agent}"] = file_digest(policy)
+            found[f"policy of {agent}"] = file_digest(policy_file(policy))
     return found
 
 

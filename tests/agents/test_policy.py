@@ -60,6 +60,20 @@ def test_our_policy_acts_as_the_one_that_was_trained(learner, own, name):
     np.testing.assert_allclose(agent.predict(one)[0], expected[0], atol=1e-6)
 
 
+def test_a_shipped_policy_is_found_by_its_name():
+    agent = make_agent("sac", path="sac-reach")
+    with gym.make("FrankaReach-v0", obs_mode="state") as env:
+        for seed in range(3):
+            seen, info = env.reset(seed=seed)
+            done = False
+            while not done:
+                action, _ = agent.predict(seen)
+                seen, _, _, done, info = env.step(action)
+            assert info["success_at_end"]
+    with pytest.raises(FileNotFoundError, match="name a shipped one: sac-reach"):
+        make_agent("sac", path="sac-juggle")
+
+
 def test_draws_are_those_of_the_trained_distribution(learner, own):
     agent = make_agent("policy", path=own, seed=3)
     many = {key: np.repeat(value, 4000, axis=0) for key, value in observation(1).items()}
