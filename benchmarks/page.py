@@ -18,7 +18,6 @@ th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: left }
 th { background: #f3f3f3 } img, video { max-width: 100% } pre { white-space: pre-wrap }
 figure { margin: 1em 0 } figcaption { color: #555; font-size: .9em }
 """
-TYPES = {".png": "image/png", ".mp4": "video/mp4"}
 
 
 def heading(text: str) -> str:
@@ -51,12 +50,24 @@ def media(path: Path, caption: str) -> str:
         path: PNG or MP4 file.
         caption: What it shows.
     """
+    if path.suffix == ".png":
+        return picture(path.read_bytes(), caption)
     data = base64.b64encode(path.read_bytes()).decode()
-    kind, told = TYPES[path.suffix], html.escape(caption)
-    shown = f'<img alt="{told}" src="data:{kind};base64,{data}">'
-    if kind.startswith("video"):
-        shown = f'<video controls loop muted src="data:{kind};base64,{data}"></video>'
-    return f"<figure>{shown}<figcaption>{told}</figcaption></figure>"
+    return _figure(
+        f'<video controls loop muted src="data:video/mp4;base64,{data}"></video>', caption
+    )
+
+
+def picture(png: bytes, caption: str) -> str:
+    """Return a picture, given as the content of a PNG file, with its caption."""
+    data = base64.b64encode(png).decode()
+    return _figure(
+        f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">', caption
+    )
+
+
+def _figure(shown: str, caption: str) -> str:
+    return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """The main job: agents on the tasks of the suite, over the same held-out seeds.
 
 `python benchmarks/reach_grasp.py` prints a table and writes, under `results/reach_grasp/`, one JSON
-line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row and pictures
-of what failed (`failures.png`). Given again it goes on where it stopped; rows and episodes that are
+line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row, pictures
+of what failed (`failures.png`) and all of it on one page (`report.html`). Given again it goes on where it stopped; rows and episodes that are
 added later join those in the folder.
 """
 
@@ -34,6 +34,7 @@ from jepa_gym.benchmarks.episodes import (
 )
 from jepa_gym.benchmarks.options import at_least, fill, known_names
 from jepa_gym.benchmarks.results import Record, Results, write_json
+from jepa_gym.benchmarks.run_report import write_report
 from jepa_gym.benchmarks.runner import run_jobs
 from jepa_gym.benchmarks.settings import settings_of
 from jepa_gym.commands import run_command
@@ -247,7 +248,8 @@ def run(arguments: Arguments) -> list[Record]:
         asked = report.arguments_of(arguments, begin)
         summary = report.summary(rows, results.settings, asked) | {"comparisons": compared}
         write_json(summary, output / "summary.json")
-    print(f"\n{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}")
+        page = write_report(output)
+    print(f"\n{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}, see {page}")
     return rows
 
 

@@ -133,13 +133,17 @@ def table(lines: Sequence[Record]) -> str:
     Returns:
         The table with a footnote.
     """
+    return f"{aligned(table_lines(lines))}\n\n{FOOTNOTE}"
+
+
+def table_lines(lines: Sequence[Record]) -> list[tuple[str, ...]]:
+    """Return the table as texts, the titles first; columns that tell nothing are left out."""
     columns = {title: [text(row) for row in lines] for title, text in COLUMNS.items()}
     silent = {"split": {"plain"}, "start": {"plain"}, "budget": {"default"}}
     if set(columns["budget"]) <= silent["budget"]:
         columns["candidates"] = []
     shown = {t: texts for t, texts in columns.items() if set(texts) - silent.get(t, set()) - {""}}
-    body = zip(*shown.values(), strict=True)
-    return f"{aligned([tuple(shown), *body])}\n\n{FOOTNOTE}"
+    return [tuple(shown), *zip(*shown.values(), strict=True)]
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train a reinforcement learner, in the simulator or in imagination",
     ),
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),
+    "report": (f"{BENCHMARKS}.run_report:main", "write one HTML page about a run or results"),
     "look": (f"{BENCHMARKS}.look:main", "film one episode, real beside imagined"),
     "compare": (
         f"{BENCHMARKS}.compare:main",
