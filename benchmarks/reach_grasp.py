@@ -1,9 +1,9 @@
 """The main job: agents on the tasks of the suite, over the same held-out seeds.
 
 `python benchmarks/reach_grasp.py` prints a table and writes, under `results/reach_grasp/`, one JSON
-line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row, pictures
-of what failed (`failures.png`) and all of it on one page (`report.html`). Given again it goes on where it stopped; rows and episodes that are
-added later join those in the folder.
+line an episode (`episodes.jsonl`), `summary.json`, `plot.png`, a video for every row, pictures of
+what failed (`failures.png`) and all of it on one page (`report.html`). Given again it goes on where
+it stopped; rows and episodes that are added later join those in the folder.
 """
 
 from __future__ import annotations
