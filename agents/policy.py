@@ -158,6 +158,26 @@ def policy_file(path: str | Path) -> Path:
     )
 
 
+def learning_curve(path: str | Path) -> list[dict[str, float]]:
+    """Return what the evaluations of a training found, as its policy's file tells it.
+
+    Args:
+        path: As `PolicyAgent` takes it, of `jepa-gym train-rl`.
+
+    Returns:
+        For each evaluation `step` (environment steps), `success_at_end`, `success_once` and
+        `final_distance_m`.
+
+    Raises:
+        FileNotFoundError, ValueError: If there is no such file, or it tells no curve.
+    """
+    _, metadata = read_safetensors(policy_file(path))
+    try:
+        return list(json.loads(metadata[SIZES])["curve"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} tells no learning curve ({error!r})") from None
+
+
 class PolicyAgent(Agent):
     """A trained policy; it reads the entries of the observation that it was trained on.
 

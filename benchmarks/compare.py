@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jepa_gym.agents import AGENTS
+from jepa_gym.agents.policy import learning_curve
 from jepa_gym.benchmarks import compare_report, episodes, failures, reach_grasp, report
 from jepa_gym.benchmarks.episodes import environment, make_cell_agent, run_episode
 from jepa_gym.benchmarks.imagined import imagine
@@ -69,6 +70,8 @@ class Arguments:
     """World model, as `WorldModel.from_pretrained` takes it."""
     policy: Path | None = None
     """File of the agents that act by a trained policy (policy, sac)."""
+    curves: tuple[Path, ...] = (Path("sac-reach"),)
+    """Policies of `jepa-gym train-rl`, files or shipped names, whose learning curves are drawn."""
     allow_pickle: bool = False
     """Open a zip of Stable-Baselines3 although that runs the code in it."""
     output: Path = Path("results/compare")
@@ -309,7 +312,8 @@ def run(arguments: Arguments) -> list[Record]:
         tests, means = paired_tests(records), over_tasks(records)
         asked = report.arguments_of(arguments, begin)
         summary: dict[str, Any] = report.summary(rows, results.settings, asked)
-        summary |= {"tests": tests, "over_tasks": means}
+        curves = {path.stem: learning_curve(path) for path in arguments.curves}
+        summary |= {"tests": tests, "over_tasks": means, "learning_curves": curves}
         write_json(summary, output / "summary.json")
         photos = {reach_grasp.file_name(_cell(row)): row for row in rows if row["world"] == "real"}
         real = [record for record in records if record["world"] == "real"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ def write(summary: Record, output: Path) -> None:
     _bars(rows, output / "success.png")
     _costs(rows, output / "cost.png")
     _profiles(means, output / "profiles.png")
+    if summary["learning_curves"]:
+        _learning(summary["learning_curves"], output / "learning.png")
     _page(summary, output)
 
 
@@ -111,6 +113,7 @@ def _page(summary: Record, output: Path) -> None:
         "success.png": "Success at the end with 95 % intervals, by task and world",
         "cost.png": "Success in the simulator against time and imagined candidates per action",
         "profiles.png": "Over all tasks: interquartile means, and the share of scores above each",
+        "learning.png": "Learners: success of evaluations over the environment steps learned from",
         "failures.png": "Failed episodes: goal image, start and end of each",
     }
     shown = [page.media(output / name, told) for name, told in pictures.items()
@@ -233,4 +236,18 @@ def _profiles(means: Sequence[Record], path: Path) -> None:
         right.plot(100 * thresholds, 100 * shares, color=colours[index], label=one["agent"])
     right.set(xlabel="success, %", ylabel="scores above it, %", ylim=(-2, 102))
     right.legend(fontsize=7)
+    _save(figure, path)
+
+
+def _learning(curves: Mapping[str, Sequence[Record]], path: Path) -> None:
+    """Draw success over environment steps, at the end and once."""
+    figure, (panel,) = _figure(6, 4, 1)
+    for index, (name, curve) in enumerate(curves.items()):
+        steps = [found["step"] for found in curve]
+        for key, style in (("success_at_end", "-"), ("success_once", ":")):
+            values = [100 * found[key] for found in curve]
+            label = f"{name}, {key.replace('_', ' ')}"
+            panel.plot(steps, values, style, color=_colour(2 * index), marker=".", label=label)
+    panel.set(xlabel="environment steps", ylabel="success of evaluations, %", ylim=(-3, 103))
+    panel.legend(fontsize=8)
     _save(figure, path)

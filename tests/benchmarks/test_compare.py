@@ -33,10 +33,11 @@ def test_writes_table_pictures_and_page(finished):
         "hold-still", "scripted", "imagined-policy",
     }  # fmt: skip
     assert {one["agent"] for one in summary["over_tasks"]} == set(FLAGS[1:5])
-    for name in ("success.png", "cost.png", "profiles.png"):
+    assert summary["learning_curves"]["sac-reach"][-1]["success_at_end"] == 1.0
+    for name in ("success.png", "cost.png", "profiles.png", "learning.png"):
         assert (finished / name).stat().st_size > 5000
     page = (finished / "report.html").read_text()
-    assert page.count("data:video/mp4;base64,") == 4 and page.count("data:image/png;base64,") >= 3
+    assert page.count("data:video/mp4;base64,") == 4 and page.count("data:image/png;base64,") >= 4
     assert "http" not in page.split("<body>")[1].split("Settings")[0]  # nothing is fetched
     assert "| real | reach | box | plain | scripted |" in (finished / "table.md").read_text()
 
