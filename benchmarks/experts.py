@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jepa_gym.benchmarks import reach_grasp
 from jepa_gym.commands import run_command
@@ -19,9 +20,10 @@ from jepa_gym.commands import run_command
 class Arguments(reach_grasp.Arguments):
     """Play every task with every object, without a world model."""
 
-    agents: tuple[str, ...] = ("scripted",)
+    agents: tuple[str, ...] | None = ("scripted",)
     splits: tuple[str, ...] | None = (reach_grasp.PLAIN,)
     protocols: tuple[str, ...] | None = ("published",)
+    starts: tuple[Literal["plain", "far"], ...] | None = (reach_grasp.PLAIN,)
     all: bool = True
     episodes: int | None = 200
     output: Path = Path("results/experts")
