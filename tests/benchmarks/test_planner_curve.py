@@ -47,6 +47,7 @@ def episodes(planner: str, budget: str, evaluations: float, successes: str) -> l
     """Make episodes of one point; `successes` has a 1 or 0 for each seed."""
     cell = {"agent": f"mpc-{planner}", "task": "reach", "object": "box", "split": "plain"}
     cell |= {"protocol": "suite", "schedule": "time", "gripper_term": False, "budget": budget}
+    cell |= {"start": "plain"}
     common = {"goal": "image", "success_once": True, "failure": None, "final_distance_m": 0.1}
     common |= {"evaluations": evaluations, "seconds_per_action": 0.1}
     return [
