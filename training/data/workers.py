@@ -56,7 +56,8 @@ def work(
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a worker process was killed, perhaps because memory was short; give the same command "
-            "again, with fewer workers if there is such a flag"
+            "again, with fewer workers if there is such a flag. A script of your own must open the "
+            "dataset below `if __name__ == '__main__':`, for every worker runs it from its start"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
