@@ -35,6 +35,6 @@ def test_a_start_without_any_goal_is_an_error(make, monkeypatch, env_id, module,
 
 def test_a_hand_without_room_is_an_error(make, monkeypatch):
     env = make("FrankaGrasp-v0", obs_mode="state")
-    monkeypatch.setattr(grasp.FrankaGraspEnv, "_above", lambda self, start: False)
+    monkeypatch.setattr(grasp.FrankaGraspEnv, "_fits", lambda self, start: False)
     with pytest.raises(RuntimeError, match="as `start_position`: reset with other positions"):
         env.reset(seed=0)
