@@ -67,8 +67,8 @@ def run_on_cluster(
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]  (an extra)
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
             'sharing the work over machines needs Ray: pip install "jepa-gym[ray]", on all of them'
