@@ -23,6 +23,7 @@ from gymnasium import spaces
 
 import jepa_gym
 from jepa_gym.agents.base import ACTION_DIM, Agent
+from jepa_gym.checkpoint.beside import encoder_hash
 from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.world_model import WorldModel
 
@@ -86,6 +87,7 @@ class SquashedGaussian:
         if len(chosen) != len(low) or not all(0 <= int(n) < ACTION_DIM for n in chosen):
             raise ValueError(f"its `dimensions` {chosen} are not those of {len(low)} numbers")
         self._dimensions = [int(number) for number in chosen]
+        self.encoder = sizes.get("encoder")
         self._low, self._high = torch.from_numpy(low), torch.from_numpy(high)
         self._generator = torch.Generator().manual_seed(seed)
         self.observation_space = spaces.Dict(
@@ -246,7 +248,7 @@ class PolicyAgent(Agent):
         """Return the latents of frames and goal images.
 
         Raises:
-            ValueError: If no world model was given.
+            ValueError: If no world model was given, or one with another encoder.
         """
         if self.model is None:
             raise ValueError(
@@ -255,6 +257,12 @@ class PolicyAgent(Agent):
             )
         if isinstance(self.model, str | Path):
             self.model = WorldModel.from_pretrained(self.model)
+        trained_on = getattr(self.policy, "encoder", None)
+        if trained_on is not None and trained_on != encoder_hash(self.model):
+            raise ValueError(
+                "the policy was trained on the latents of another world model than "
+                f"{self.model.folder or 'this one'}; give that one as `model`"
+            )
         current, goal = self.model.observe(observation)
         return {"achieved_goal": current.cpu().numpy(), "desired_goal": goal.cpu().numpy()}
 

@@ -88,6 +88,8 @@ def test_learns_in_imagination_and_acts_on_pictures(tmp_path, capsys):
     assert (action[:3] != 0).all() and (action[3:] == 0).all()
     with pytest.raises(ValueError, match="trained on latents and sees pictures"):
         make_agent("policy", path=config.output).predict(observation)
+    with pytest.raises(ValueError, match="latents of another world model"):
+        make_agent("policy", path=config.output, model="vjepa-small").predict(observation)
     latent = gym.make("JEPALatent-v0", model=model, starts="given")
     seen, _ = latent.reset(options=start_options(observation))
     np.testing.assert_allclose(agent.predict(seen)[0], action, atol=1e-5)
