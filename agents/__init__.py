@@ -29,9 +29,12 @@ AGENTS: dict[str, str] = {
     "scripted": "jepa_gym.agents.scripted:ScriptedAgent",
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
     "gc-idm": "jepa_gym.agents.inverse_agent:InverseAgent",
+    "bc-transformer": "jepa_gym.agents.inverse_agent:BehaviourAgent",
     "imagined-policy": "jepa_gym.agents.imagined_policy:ImaginedPolicyAgent",
     "policy": "jepa_gym.agents.policy:PolicyAgent",
     "sac": "jepa_gym.agents.policy:PolicyAgent",
+    "pixel-mpc": "jepa_gym.agents.pixel_agent:PixelAgent",
+    "simulator-mpc": "jepa_gym.agents.simulator_agent:SimulatorAgent",
     **{f"{MPC_PREFIX}{planner}": "jepa_gym.agents.mpc:MPCAgent" for planner in PLANNERS},
 }
 """Agent names and where their classes live; a module is imported when its agent is made."""
@@ -43,8 +46,9 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
     Args:
         name: One of `AGENTS`.
         **kwargs: Constructor arguments of that agent: none (`hold-still`), `action_space` and
-            `seed` (`random`, `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `model`
-            (`gc-idm`), `model` and `policy` (`imagined-policy`), `model`, `config`,
+            `seed` (`random`, `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `env` and
+            `seed` (`simulator-mpc`), `model` (`gc-idm`, `bc-transformer`), `model` and `seed`
+            (`pixel-mpc`), `model` and `policy` (`imagined-policy`), `model`, `config`,
             `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and `allow_pickle`
             (`policy`, `sac`).
 

@@ -17,15 +17,16 @@ import torch
 
 from jepa_gym.agents.base import GRIPPER, Agent
 from jepa_gym.agents.planners.gripper import carried_out
-from jepa_gym.checkpoint.beside import INVERSE
-from jepa_gym.models.inverse import InverseModel
+from jepa_gym.checkpoint.beside import BEHAVIOUR, INVERSE, Beside
+from jepa_gym.models import BehaviourTransformer, InverseModel
 from jepa_gym.world_model import WorldModel
 
 MAX_ROTATION_RAD = 0.3
 """Bound of a step's rotation about each axis, as that of the environments."""
 LEAST_MOVE_M = 0.015
 """Length of a move up to which a proposal counts as none."""
-_READ: WeakKeyDictionary[WorldModel, InverseModel | None] = WeakKeyDictionary()
+Network = InverseModel | BehaviourTransformer
+_READ: WeakKeyDictionary[WorldModel, dict[str, Network | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,26 @@ class Proposer:
         network: Trained beside it.
     """
 
-    def __init__(self, model: WorldModel, network: InverseModel) -> None:
+    def __init__(self, model: WorldModel, network: Network) -> None:
         self.model, self.network = model, network
 
     @classmethod
-    def of(cls, model: Any) -> Proposer | None:
+    def of(cls, model: Any, kind: Beside[Any] = INVERSE) -> Proposer | None:
         """Return that of a world model, read once; None where there is none.
+
+        Args:
+            model: What may have one beside it.
+            kind: Which of the networks.
 
         Raises:
             CheckpointError: If its file cannot be used.
         """
         if not isinstance(model, WorldModel):
             return None
-        if model not in _READ:
-            _READ[model] = INVERSE.own(model)
-        network = _READ[model]
+        read = _READ.setdefault(model, {})
+        if kind.file not in read:
+            read[kind.file] = kind.own(model)
+        network = read[kind.file]
         return None if network is None else cls(model, network.to(model.device))
 
     @torch.no_grad()
@@ -97,14 +103,17 @@ class InverseAgent(Agent):
         ValueError: If it has none.
     """
 
+    kind: Beside[Any] = INVERSE
+    """Which network acts."""
+
     def __init__(self, model: WorldModel | str | Path = "default") -> None:
         if isinstance(model, str | Path):
             model = WorldModel.from_pretrained(model)
-        proposer = Proposer.of(model)
+        proposer = Proposer.of(model, self.kind)
         if proposer is None:
             raise ValueError(
-                f"the model {model.folder or ''} has no inverse model beside it; train one with "
-                "`jepa-gym amortise --checkpoint FOLDER`"
+                f"the model {model.folder or ''} has no {self.kind.called} beside it; train one "
+                f"with `{self.kind.command} --checkpoint FOLDER`"
             )
         self.model, self.proposer = model, proposer
 
@@ -120,3 +129,16 @@ class InverseAgent(Agent):
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
         proposed = self.proposer(current, states.to(current.device), goal)
         return proposed.actions.cpu().numpy(), None
+
+
+class BehaviourAgent(InverseAgent):
+    """Carry out what a behaviour-cloning transformer beside a world model chooses.
+
+    Args:
+        model: A world model with a behaviour transformer beside it, or its name or folder.
+
+    Raises:
+        ValueError: If it has none.
+    """
+
+    kind = BEHAVIOUR

@@ -27,7 +27,7 @@ from jepa_gym.benchmarks.over_tasks import block_scores, bootstrap, holm, mcnema
 from jepa_gym.benchmarks.results import Record, Results, write_json
 from jepa_gym.benchmarks.runner import run_jobs
 from jepa_gym.benchmarks.settings import settings_of
-from jepa_gym.checkpoint.beside import INVERSE, POLICY
+from jepa_gym.checkpoint.beside import BEHAVIOUR, INVERSE, POLICY
 from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.commands import run_command
@@ -37,11 +37,11 @@ REFERENCE = "mpc-cem"
 """The agent that all others are compared with."""
 COMPARED = (
     "random", "hold-still", "smooth-noise", "scripted", "scripted-noisy", "gc-idm",
-    "imagined-policy", "mpc-cem", "mpc-icem", "mpc-mppi", "mpc-random", "mpc-gradient",
-    "mpc-hybrid",
+    "imagined-policy", "simulator-mpc", "pixel-mpc", "mpc-cem", "mpc-icem", "mpc-mppi",
+    "mpc-random", "mpc-gradient", "mpc-hybrid",
 )  # fmt: skip
 WORLDS = ("real", "imagined")
-TRAINED = {"gc-idm": INVERSE, "imagined-policy": POLICY}
+TRAINED = {"gc-idm": INVERSE, "bc-transformer": BEHAVIOUR, "imagined-policy": POLICY}
 """Agents that act by a network beside the world model."""
 
 
@@ -141,7 +141,7 @@ def jobs_of(arguments: Arguments) -> list[Job]:
         Job(world, replace(job, film=None, photo=None) if world == "imagined" else job)
         for job in reach_grasp.make_jobs(arguments.main_job())
         for world in arguments.worlds
-        if world == "real" or not job.cell.agent.startswith("scripted")
+        if world == "real" or episodes.NOT_SHOWN.get(job.cell.agent) != episodes.PRIVILEGED
     ]
 
 

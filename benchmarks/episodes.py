@@ -31,12 +31,15 @@ GRIPPER_WEIGHT = 1.0
 """Weight of the proprioceptive goal term in the rows "+gripper"."""
 PRESETS = ("paper", "published")
 """Budgets that are presets of `MPCAgent`: ours with the paper's budget, and the published agent."""
+PRIVILEGED = "simulator state"
+"""What agents go by that read the simulator, and so act in the real world only."""
 NOT_SHOWN = {
     "random": "-",
     "hold-still": "-",
     "smooth-noise": "-",
-    "scripted": "simulator state",
-    "scripted-noisy": "simulator state",
+    "scripted": PRIVILEGED,
+    "scripted-noisy": PRIVILEGED,
+    "simulator-mpc": PRIVILEGED,
 }
 """What agents that look at no goal image go by instead; a policy names its own."""
 STARTS: dict[str, dict[str, Any]] = {"plain": {}, "far": {"start_distance_m": (0.20, 0.30)}}

@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{TRAINING}.recipes.amortise:main",
         "train an inverse model that proposes the way to a goal",
     ),
+    "correct": (
+        f"{TRAINING}.collection.correct:main",
+        "record what an expert would do where an inverse model acts",
+    ),
     "success-detector": (
         f"{TRAINING}.recipes.success:main",
         "train what tells from two latents whether the goal is reached",

@@ -21,7 +21,13 @@ from jepa_gym.checkpoint.fill import fill
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.config import check_size
-from jepa_gym.models import FrameDecoder, InverseModel, LatentPolicy, SuccessDetector
+from jepa_gym.models import (
+    BehaviourTransformer,
+    FrameDecoder,
+    InverseModel,
+    LatentPolicy,
+    SuccessDetector,
+)
 from jepa_gym.world_model import WorldModel
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -128,6 +134,13 @@ DECODER = Beside("decoder.safetensors", "decoder", "jepa-gym decode", FrameDecod
 """Draws latents."""
 INVERSE = Beside("inverse.safetensors", "inverse model", "jepa-gym amortise", InverseModel)
 """Proposes the next action on the way to a goal."""
+BEHAVIOUR = Beside(
+    "behaviour.safetensors",
+    "behaviour transformer",
+    "jepa-gym amortise --network transformer",
+    BehaviourTransformer,
+)
+"""Chooses the next action on the way to a goal, alone."""
 SUCCESS = Beside(
     "success.safetensors", "success detector", "jepa-gym success-detector", SuccessDetector
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jepa_gym.models.ac_predictor import ActionConditionedPredictor
 from jepa_gym.models.attentive import AnticipationHead, AttentiveClassifier, AttentivePooler
+from jepa_gym.models.behaviour import BehaviourTransformer
 from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
 from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
@@ -19,6 +20,7 @@ __all__ = [
     "AnticipationHead",
     "AttentiveClassifier",
     "AttentivePooler",
+    "BehaviourTransformer",
     "ConvEncoder",
     "FrameDecoder",
     "InverseModel",

@@ -11,10 +11,11 @@ import torch
 from safetensors import safe_open
 
 from jepa_gym.agents import make_agent
-from jepa_gym.checkpoint.beside import INVERSE
+from jepa_gym.checkpoint.beside import INVERSE, encoder_hash
 from jepa_gym.checkpoint.errors import CheckpointError
 from jepa_gym.cli import main
 from jepa_gym.training.data.clips import ClipArrays
+from jepa_gym.training.data.corrections import write_correction
 from jepa_gym.training.data.dataset import Dataset
 from jepa_gym.training.recipes import amortise, hindsight
 from jepa_gym.world_model import WorldModel
@@ -130,3 +131,23 @@ def test_far_goals_are_approached_as_proposed_and_near_ones_searched(config, che
     alone, _ = make_agent("mpc-cem", model=model, proposals=False).predict(observation)
     assert not np.allclose(searched, proposed)
     assert alone.shape == searched.shape
+
+
+def test_half_of_a_batch_are_corrections(config, checkpoint, tmp_path):
+    model = WorldModel.from_pretrained(checkpoint)
+    shape = (10, model.config.num_tokens, model.config.encoder.latent_dim)
+    drawn = torch.Generator().manual_seed(0)
+    folder = tmp_path / "corrections"
+    folder.mkdir()
+    (folder / "corrections.json").write_text(json.dumps({"encoder": encoder_hash(model)}))
+    wanted = torch.tensor([0.03, -0.02, 0.01, 0, 0, 0, 1.0])
+    for number in range(60):  # the hash sends some of the names into each split
+        steps = {name: torch.randn(shape, generator=drawn) for name in ("latents", "goals")}
+        steps |= {"states": torch.zeros(10, 7), "actions": wanted.expand(10, 7)}
+        write_correction(folder, f"{number:06d}", steps)
+    amortise.train(replace(config, corrections=(folder,), steps=200, eval_every=100))
+    told = [x for x in read_log(checkpoint / "amortise") if "corrected_cm" in x]
+    assert told[-1]["corrected_cm"] < 0.1  # two centimetres for a network that never moves
+    assert told[-1]["corrected_gripper_right"] > 0.95
+    with pytest.raises(ValueError, match="not both"):
+        replace(config, corrections=(folder,), advantage=1.0)
