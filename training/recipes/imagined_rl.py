@@ -10,27 +10,28 @@ Reference: proximal policy optimisation (arXiv 1707.06347), of Stable-Baselines3
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from jepa_gym import make_env
 from jepa_gym.agents.policy import write_policy
 from jepa_gym.checkpoint.beside import encoder_hash
-from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.integrations.sb3 import make_vec_env
 from jepa_gym.latent.wrappers import LatentObservation
 from jepa_gym.training.data.starts import dataset_starts
-from jepa_gym.training.recipes.rl_episodes import Evaluation, History, below, dimensions, evaluate
+from jepa_gym.training.recipes.rl_episodes import History, dimensions
+from jepa_gym.training.recipes.rl_storage import (
+    measure,
+    progress_of,
+    read_training,
+    write_training,
+)
 from jepa_gym.world_model import WorldModel
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 MOST_STARTS = 4000
 EPISODE_STEPS = 10
 NETWORK = [256, 256]
-TRAINING = "training"
 
 
 class _Measures(BaseCallback):
@@ -69,31 +69,17 @@ class _Measures(BaseCallback):
 
     def measure(self) -> None:
         """Evaluate the policy on the real environment and save."""
-        found = evaluate(self.model, self.test_env, self.config.eval_episodes)
-        self.history.add(found, self.model)
+        found = measure(self.config, self.model, self.test_env, self.history)
         if self._bar is not None:
             self._bar.set_postfix(success=f"{found.success_at_end:.0%}")
-        with SummaryWriter(str(self.config.output.with_suffix(".tensorboard"))) as writer:
-            for name, value in asdict(found).items():
-                if name != "step":
-                    writer.add_scalar(f"evaluation/{name}", value, found.step)
         self.save()
 
     def save(self) -> None:
         """Write what the training goes on from, then the best policy."""
         config, model, history = self.config, self.model, self.history
-        told = {
-            "steps": model.num_timesteps,
-            "settings": config.settings(),
-            "curve": [asdict(one) for one in history.curve],
-            "best": None if history.best is None else asdict(history.best),
-        }
-        tensors = {f"policy.{name}": x for name, x in model.policy.state_dict().items()}
-        tensors |= {f"best.{name}": x for name, x in history.actor.items()}
-        for index, moments in model.policy.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": x for key, x in moments.items()}
-        tensors = {name: x.detach().cpu().clone() for name, x in tensors.items()}
-        write_safetensors(config.training_file, tensors, {TRAINING: json.dumps(told)})
+        told = progress_of(config, model, history)
+        optimizers = {"policy": model.policy.optimizer}
+        write_training(config.training_file, model, history, optimizers, told)
         bounds = np.float32(self.world.config.action_bounds)[dimensions(config.chosen_set)]
         observed: Any = model.observation_space
         sizes = told | {
@@ -148,7 +134,7 @@ def train_imagined(config: TrainRLConfig) -> Path:
     )
     history = History()
     if config.training_file.exists():
-        _restore(config, model, history)
+        read_training(config, model, history, {"policy": model.policy.optimizer})
         print(f"continues after {model.num_timesteps} steps of {config.training_file}")
     callback = _Measures(config, world, test_env, history)
     left = (config.steps or 0) - model.num_timesteps
@@ -168,27 +154,3 @@ def train_imagined(config: TrainRLConfig) -> Path:
         f"episodes of {config.real_env} that chose it"
     )
     return config.output
-
-
-def _restore(config: TrainRLConfig, model: PPO, history: History) -> None:
-    path = config.training_file
-    tensors, metadata = read_safetensors(path)
-    try:
-        told = json.loads(metadata[TRAINING])
-        if told["settings"] != config.settings():
-            raise ValueError(
-                f"{path} was made with {told['settings']}, not {config.settings()}: give those, or "
-                "another `output`"
-            )
-        model.policy.load_state_dict(below(tensors, "policy"))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, x in below(tensors, "optimizer").items():
-            index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = x
-        state = model.policy.optimizer.state_dict() | {"state": moments}
-        model.policy.optimizer.load_state_dict(state)
-        model.num_timesteps = told["steps"]
-        history.curve = [Evaluation(**found) for found in told["curve"]]
-        history.best, history.actor = Evaluation(**told["best"]), below(tensors, "best")
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); delete it to begin anew") from None

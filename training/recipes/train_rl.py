@@ -10,13 +10,12 @@ generators of its own, so that an interrupted training ends with the policy of o
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,17 +30,22 @@ from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents.policy import OWN_SUFFIX, write_policy
-from jepa_gym.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from jepa_gym.commands import Terminated, run_command
 from jepa_gym.training.recipes.rl_episodes import (
-    Evaluation,
     History,
     SeededEpisodes,
     actor_weights,
     below,
     dimensions,
-    evaluate,
     make_task,
+)
+from jepa_gym.training.recipes.rl_storage import (
+    TRAINING,
+    damaged,
+    measure,
+    progress_of,
+    read_training,
+    write_training,
 )
 
 GOALS_PER_TRANSITION = 4
@@ -55,8 +59,6 @@ NETWORK = [256, 256]
 """Widths of the hidden layers of actor and critics."""
 RANDOM_EPISODES = 10
 """Episodes of random actions before anything is learned."""
-TRAINING = "training"
-"""Key of the JSON in the metadata of a training's file."""
 BUFFER = ("actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
 SAVE_EVERY_S = 60.0
 STOPPED = "The training is kept up to its last episode; give the same command again to go on."
@@ -142,6 +144,7 @@ class TrainRLConfig:
         found = {name: getattr(self, name) for name in names} | {"action_set": self.chosen_set}
         if self.imagines:
             found |= {"real_env": self.real_env, "n_envs": self.n_envs}
+            found |= {"checkpoint": self.checkpoint, "data": self.data and str(self.data)}
         return found
 
     @property
@@ -261,20 +264,6 @@ def train(config: TrainRLConfig) -> Path:
     return config.output
 
 
-def measure(
-    config: TrainRLConfig, model: OffPolicyAlgorithm, test_env: gym.Env, history: History
-) -> None:
-    """Evaluate the policy, and write what was found to the log and to TensorBoard."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    found = evaluate(model, test_env, config.eval_episodes)
-    history.add(found, model)
-    with SummaryWriter(str(config.output.with_suffix(".tensorboard"))) as writer:
-        for name, value in asdict(found).items():
-            if name != "step":
-                writer.add_scalar(f"evaluation/{name}", value, found.step)
-
-
 def _new_model(config: TrainRLConfig, env: gym.Env) -> OffPolicyAlgorithm:
     assert env.spec is not None and env.spec.max_episode_steps is not None
     algorithm = {"sac": SAC, "td3": TD3, "ddpg": DDPG}[config.algo]
@@ -333,25 +322,12 @@ def save(config: TrainRLConfig, model: OffPolicyAlgorithm, episode: int, history
     """
     buffer = _buffer(model)
     filled = buffer.buffer_size if buffer.full else buffer.pos
-    tensors = {f"policy.{name}": x for name, x in model.policy.state_dict().items()}
-    tensors |= {f"best.{name}": x for name, x in history.actor.items()}
-    for name, optimizer in _optimizers(model).items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{name}.{index}.{key}": x for key, x in moments.items()}
-    for name, array in _arrays(buffer).items():
-        tensors[f"buffer.{name}"] = torch.from_numpy(array[:filled])
-    progress = {
-        "steps": model.num_timesteps,
-        "updates": model._n_updates,
-        "episode": episode,
-        "position": buffer.pos,
-        "full": buffer.full,
-        "settings": config.settings(),
-        "curve": [asdict(found) for found in history.curve],
-        "best": None if history.best is None else asdict(history.best),
-    }
-    tensors = {name: x.detach().clone() for name, x in tensors.items()}
-    write_safetensors(config.training_file, tensors, {TRAINING: json.dumps(progress)})
+    kept = {f"buffer.{k}": torch.from_numpy(x[:filled]) for k, x in _arrays(buffer).items()}
+    progress = progress_of(config, model, history)
+    more = {"updates": model._n_updates, "episode": episode}
+    more |= {"position": buffer.pos, "full": buffer.full}
+    path = config.training_file
+    write_training(path, model, history, _optimizers(model), progress | more, kept)
     space: Any = model.action_space
     observed: Any = model.observation_space
     sizes = {
@@ -381,46 +357,18 @@ def restore(
     Raises:
         ValueError: If the file is damaged, or of other settings.
     """
-    path = config.training_file
-    tensors, metadata = read_safetensors(path)
+    tensors, progress = read_training(config, model, history, _optimizers(model))
     try:
-        progress = json.loads(metadata[TRAINING])
-        theirs = progress["settings"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is no training; delete it to begin anew") from None
-    if theirs != config.settings():
-        raise ValueError(
-            f"{path} was made with {theirs}, not {config.settings()}: give those, or another "
-            "`output`"
-        )
-    if progress["steps"] > config.steps:
-        raise ValueError(
-            f"{path} is {progress['steps']} steps on already, more than the {config.steps} of "
-            "`steps`: give more, or another `output`"
-        )
-    try:
-        _load(model, tensors, progress)
-        history.curve = [Evaluation(**found) for found in progress["curve"]]
-        history.best = None if progress["best"] is None else Evaluation(**progress["best"])
+        _fill(_buffer(model), below(tensors, "buffer"), progress)
+        model._n_updates = progress["updates"]
+        episodes.episode = progress["episode"] - 1
     except (KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to begin anew") from None
-    history.actor = below(tensors, "best")
-    episodes.episode = progress["episode"] - 1
+        raise damaged(config.training_file, error) from None
     assert model.env is not None
     model._last_obs = model.env.reset()
 
 
-def _load(
-    model: OffPolicyAlgorithm, tensors: dict[str, torch.Tensor], progress: dict[str, Any]
-) -> None:
-    model.policy.load_state_dict(below(tensors, "policy"))
-    for name, optimizer in _optimizers(model).items():
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, x in below(tensors, f"optimizer.{name}").items():
-            index, _, moment = key.partition(".")
-            moments.setdefault(int(index), {})[moment] = x
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    buffer, kept = _buffer(model), below(tensors, "buffer")
+def _fill(buffer: HerReplayBuffer, kept: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
     filled = len(kept["dones"])
     for name, array in _arrays(buffer).items():
         array[:filled] = kept[name].numpy()
@@ -428,7 +376,6 @@ def _load(
     if buffer.full:
         buffer.pos = progress["position"]
     buffer._current_ep_start[:] = buffer.pos
-    model.num_timesteps, model._n_updates = progress["steps"], progress["updates"]
 
 
 def _buffer(model: OffPolicyAlgorithm) -> HerReplayBuffer:

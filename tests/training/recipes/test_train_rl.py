@@ -22,7 +22,7 @@ from jepa_gym import make_env
 from jepa_gym.agents import make_agent
 from jepa_gym.commands import Terminated
 from jepa_gym.latent.starts import start_options
-from jepa_gym.training.recipes import rl_episodes, train_rl
+from jepa_gym.training.recipes import rl_episodes, rl_storage, train_rl
 from jepa_gym.training.recipes.train_rl import TrainRLConfig, main, train
 from jepa_gym.world_model import WorldModel
 
@@ -105,7 +105,7 @@ def test_the_best_policy_of_the_evaluations_is_written(tmp_path, monkeypatch):
     def rated(model, env, episodes):
         return rl_episodes.Evaluation(model.num_timesteps, next(ranks), 1.0, 0.1)
 
-    monkeypatch.setattr(train_rl, "evaluate", rated)
+    monkeypatch.setattr(rl_storage, "evaluate", rated)
     path = tmp_path / "reach.safetensors"
     train(TrainRLConfig(path, steps=STEPS, evaluations=3, eval_episodes=1))
     with safe_open(path, "pt") as file:
