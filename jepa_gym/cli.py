@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{TRAINING}.recipes.amortise:main",
         "train an inverse model that proposes the way to a goal",
     ),
+    "clone": (
+        f"{TRAINING}.recipes.clone:main",
+        "clone behaviour on states, a baseline without a world model",
+    ),
     "correct": (
         f"{TRAINING}.collection.correct:main",
         "record what an expert would do where an inverse model acts",
