@@ -30,6 +30,7 @@ AGENTS: dict[str, str] = {
     "scripted-noisy": "jepa_gym.agents.scripted:NoisyScriptedAgent",
     "gc-idm": "jepa_gym.agents.inverse_agent:InverseAgent",
     "bc-transformer": "jepa_gym.agents.inverse_agent:BehaviourAgent",
+    "instructed": "jepa_gym.agents.instructed:InstructedAgent",
     "imagined-policy": "jepa_gym.agents.imagined_policy:ImaginedPolicyAgent",
     "policy": "jepa_gym.agents.policy:PolicyAgent",
     "sac": "jepa_gym.agents.policy:PolicyAgent",
@@ -48,9 +49,9 @@ def make_agent(name: str, **kwargs: Any) -> Agent:
         **kwargs: Constructor arguments of that agent: none (`hold-still`), `action_space` and
             `seed` (`random`, `smooth-noise`), `env` (`scripted`, `scripted-noisy`), `env` and
             `seed` (`simulator-mpc`), `model` (`gc-idm`, `bc-transformer`), `model` and `seed`
-            (`pixel-mpc`), `model` and `policy` (`imagined-policy`), `model`, `config`,
-            `gripper_weight` and more, or a `preset` (`mpc-<planner>`), `path` and `allow_pickle`
-            (`policy`, `sac`).
+            (`pixel-mpc`), `model` and `agent` (`instructed`), `model` and `policy`
+            (`imagined-policy`), `model`, `config`, `gripper_weight` and more, or a `preset`
+            (`mpc-<planner>`), `path` and `allow_pickle` (`policy`, `sac`).
 
     Returns:
         The agent, ready for `predict`.

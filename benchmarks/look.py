@@ -1,7 +1,8 @@
-"""A first look: one episode, real beside imagined, as a film. `jepa-gym look`.
+"""A first look: one episode, real beside imagined, as a film. `jepa-gym look`, `jepa-gym plan`.
 
 An agent plays an episode in the simulator. From its first frame the world model imagines the same
-moves, step by step, and a decoder draws what it imagines; no later frame is looked at.
+moves, step by step, and a decoder draws what it imagines; no later frame is looked at. With an
+instruction in words, the goal is imagined, too, and drawn by the decoder.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import imageio.v3 as iio
 import numpy as np
 
 from jepa_gym import TASKS
-from jepa_gym.agents import AGENTS
+from jepa_gym.agents import AGENTS, make_agent
 from jepa_gym.benchmarks.episodes import Cell, Job, environment, make_cell_agent, world_model
 from jepa_gym.benchmarks.imagined import imagine
+from jepa_gym.benchmarks.instructions import Task, task_of
 from jepa_gym.benchmarks.options import known_names
 from jepa_gym.commands import run_command
 from jepa_gym.files import atomic_write
+from jepa_gym.instructions import BESIDE, MOVES, kind_of_words
 
 FRAMES_PER_SECOND = 4
 SCALE = 2
@@ -41,6 +44,9 @@ class Arguments:
     """Which goal images are shown: published, suite, one."""
     agent: str = "mpc-cem"
     """Who acts, of the registered agents that need no file."""
+    instruction: str | None = None
+    """Tell the agent in words what to do, such as 'put the hand above the cup', instead of showing
+    it a goal image; see docs/instructions.md for what can be said."""
     seed: int = 0
     """Seed of the episode."""
     checkpoint: str = "default"
@@ -78,8 +84,8 @@ class Seen:
     """(T + 1, Y, X, 3) uint8, decoded; the first is the real frame's latent."""
     energies: dict[str, list[float]]
     """`real` and `imagined`: (T + 1,) to the goal that was active."""
-    success: list[bool]
-    """(T + 1,)."""
+    success: list[bool] | None
+    """(T + 1,); None where nobody can tell: an instruction in words of one's own."""
 
 
 def play(arguments: Arguments) -> Seen:
@@ -99,31 +105,56 @@ def play(arguments: Arguments) -> Seen:
         protocol=cell.protocol,
         obs_mode="both",
     )
-    agent = make_cell_agent(env, Job(cell, arguments.seed, arguments.checkpoint))
+    agent: Any = make_cell_agent(env, Job(cell, arguments.seed, arguments.checkpoint))
     observation, info = env.reset(seed=arguments.seed)
+    told, task = {}, None
+    if arguments.instruction is not None:
+        told, task = {"instruction": arguments.instruction}, _asked(env, arguments.instruction)
+        agent = make_agent("instructed", model=model, agent=agent)
+    known = not told or task is not None
+
+    def reached() -> bool:
+        return task.satisfied(env.unwrapped, info) if task else bool(info["is_success"])
+
     seen: list[Any] = [observation]
-    success, memory, done = [bool(info["is_success"])], None, False
+    success, memory, done = [reached()], None, False
     while not done:
-        action, memory = agent.predict(observation, memory, episode_start=len(seen) == 1)
+        action, memory = agent.predict(observation | told, memory, episode_start=len(seen) == 1)
         observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         seen.append(observation)
-        success.append(bool(info["is_success"]))
+        success.append(reached())
     states = torch.from_numpy(np.stack([view["observation"] for view in seen]))
     moves = poses.difference(states[:-1], states[1:]).numpy()
     real, goals = (np.stack([view[key] for view in seen]) for key in ("pixels", "goal_pixels"))
     _, rolled = imagine(arguments.checkpoint, seen[0], len(moves), moves=moves)
     latents, wanted = (model.encode(x[None])[0].float().cpu().numpy() for x in (real, goals))
+    if told:
+        assert memory is not None
+        wanted = np.repeat(memory.goals, len(real), axis=0)
+        goals = viz.decoded(model, wanted)
     rolled = np.concatenate([latents[:1], rolled])
-    told = {
+    curves = {
         "real": energies(latents, wanted).tolist(),
         "imagined": energies(rolled, wanted).tolist(),
     }
-    return Seen(goals, real, viz.decoded(model, rolled), told, success)
+    return Seen(goals, real, viz.decoded(model, rolled), curves, success if known else None)
 
 
-def film(seen: Seen, title: str) -> np.ndarray:
+def _asked(env: Any, instruction: str) -> Task | None:
+    """Return what an instruction asks for, if its words are those of a template."""
+    kind = kind_of_words(instruction)
+    judged = kind in (*BESIDE, *MOVES, "grasp", "lift") and hasattr(env.unwrapped, "grasp_point")
+    return task_of(env.unwrapped, kind) if kind and judged else None
+
+
+def film(seen: Seen, title: str, goal_title: str = "goal image") -> np.ndarray:
     """Draw the episode: goal, reality and imagination side by side, the energy below.
+
+    Args:
+        seen: The episode.
+        title: Above everything.
+        goal_title: Above the goal.
 
     Returns:
         (T + 1, Y, X, 3) uint8.
@@ -140,7 +171,7 @@ def film(seen: Seen, title: str) -> np.ndarray:
     grid = figure.add_gridspec(2, 3, height_ratios=[height, 210])
     panels = [figure.add_subplot(grid[0, column]) for column in range(3)]
     below: Any = figure.add_subplot(grid[1, :])
-    titles = ("goal image", "simulator", "imagined from the first frame")
+    titles = (goal_title, "simulator", "imagined from the first frame")
     colours = (viz.GOAL, viz.REAL, viz.IMAGINED)
     images = []
     for panel, told, colour, picture in zip(
@@ -162,7 +193,7 @@ def film(seen: Seen, title: str) -> np.ndarray:
         highest = max(map(max, seen.energies.values()))
         below.set(xlabel="step of 0.25 s", ylabel="energy to the goal", ylim=(0, 1.08 * highest))
         below.legend(loc="upper right", fontsize=9)
-        outcome = ", success" if seen.success[step] else ""
+        outcome = ", success" if seen.success and seen.success[step] else ""
         figure.suptitle(f"{title}, step {step}{outcome}")
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
@@ -177,7 +208,10 @@ def run(arguments: Arguments) -> Path:
     """
     seen = play(arguments)
     title = f"{arguments.agent}: {arguments.task}, {arguments.obj}, {arguments.split}"
-    frames = film(seen, title)
+    goal_title = "goal image"
+    if arguments.instruction is not None:
+        title, goal_title = f"“{arguments.instruction}”", "goal, imagined from the words"
+    frames = film(seen, title, goal_title)
     frames = np.concatenate([frames, frames[-1:].repeat(FRAMES_PER_SECOND, axis=0)])
     with atomic_write(arguments.output) as file:
         if arguments.output.suffix == ".gif":
@@ -187,8 +221,8 @@ def run(arguments: Arguments) -> Path:
             even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
             kind = {"plugin": "pyav", "extension": ".mp4", "codec": "libx264"}
             iio.imwrite(file, even, fps=FRAMES_PER_SECOND, **kind)
-    end = "success" if seen.success[-1] else "no success"
-    print(f"{end} after {len(seen.success) - 1} steps; wrote {arguments.output}")
+    end = "the end" if seen.success is None else "success" if seen.success[-1] else "no success"
+    print(f"{end} after {len(seen.real) - 1} steps; wrote {arguments.output}")
     return arguments.output
 
 

@@ -12,7 +12,7 @@ from jepa_gym.agents import make_agent
 from jepa_gym.agents.policy import policy_file
 from jepa_gym.benchmarks.episodes import world_model
 from jepa_gym.benchmarks.results import Record
-from jepa_gym.checkpoint.beside import INVERSE, SUCCESS
+from jepa_gym.checkpoint.beside import KINDS
 from jepa_gym.checkpoint.digests import file_digest
 from jepa_gym.checkpoint.folder import CONFIG_FILE
 from jepa_gym.checkpoint.pretrained import OFFICIAL_FILE
@@ -63,7 +63,7 @@ def checkpoint_digest(source: str) -> Record:
         source: As `WorldModel.from_pretrained` takes it.
     """
     path = locate(source)
-    names = (CONFIG_FILE, SAFETENSORS_FILE, INVERSE.file, SUCCESS.file, OFFICIAL_FILE)
+    names = (CONFIG_FILE, SAFETENSORS_FILE, OFFICIAL_FILE, *(kind.file for kind in KINDS))
     files = [path / name for name in names] if path.is_dir() else [path]
     return {file.name: file_digest(file) for file in files if file.is_file()}
 

@@ -45,6 +45,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{TRAINING}.collection.correct:main",
         "record what an expert would do where an inverse model acts",
     ),
+    "instructed-scenes": (
+        f"{TRAINING}.collection.instructed_scenes:main",
+        "record scenes and what they look like after an instruction",
+    ),
+    "instruct": (
+        f"{TRAINING}.recipes.instruct:main",
+        "train what turns an instruction in words into a goal",
+    ),
     "success-detector": (
         f"{TRAINING}.recipes.success:main",
         "train what tells from two latents whether the goal is reached",
@@ -57,6 +65,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": (f"{BENCHMARKS}.reach_grasp:main", "run the reach and grasp benchmark"),
     "report": (f"{BENCHMARKS}.run_report:main", "write one HTML page about a run or results"),
     "look": (f"{BENCHMARKS}.look:main", "film one episode, real beside imagined"),
+    "plan": (f"{BENCHMARKS}.look:main", "plan to a goal image or an instruction, and film it"),
+    "instructions": (
+        f"{BENCHMARKS}.instructions:main",
+        "measure how well an agent does what it is told in words",
+    ),
     "compare": (
         f"{BENCHMARKS}.compare:main",
         "compare agents over tasks, in the simulator and in imagination",

@@ -24,6 +24,7 @@ from jepa_gym.config import check_size
 from jepa_gym.models import (
     BehaviourTransformer,
     FrameDecoder,
+    InstructionModel,
     InverseModel,
     LatentPolicy,
     SuccessDetector,
@@ -141,9 +142,15 @@ BEHAVIOUR = Beside(
     BehaviourTransformer,
 )
 """Chooses the next action on the way to a goal, alone."""
+INSTRUCTION = Beside(
+    "instruction.safetensors", "instruction model", "jepa-gym instruct", InstructionModel
+)
+"""Turns an instruction in words into a goal."""
 SUCCESS = Beside(
     "success.safetensors", "success detector", "jepa-gym success-detector", SuccessDetector
 )
 """Tells whether a frame is at the goal."""
 POLICY = Beside("policy.safetensors", "policy", "jepa-gym imagine-policy", LatentPolicy)
 """Moves the hand towards a goal, trained in imagination."""
+KINDS: tuple[Beside[Any], ...] = (DECODER, INVERSE, BEHAVIOUR, INSTRUCTION, SUCCESS, POLICY)
+"""All of them."""

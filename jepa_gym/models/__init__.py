@@ -9,6 +9,7 @@ from jepa_gym.models.conv_encoder import ConvEncoder, PerLocationBatchNorm
 from jepa_gym.models.decoder import FrameDecoder
 from jepa_gym.models.encoder import VideoTransformer
 from jepa_gym.models.encoder_2_1 import VideoTransformer21
+from jepa_gym.models.instruction import InstructionModel
 from jepa_gym.models.inverse import InverseModel
 from jepa_gym.models.kv_cache import KVCache
 from jepa_gym.models.latent_policy import LatentPolicy
@@ -23,6 +24,7 @@ __all__ = [
     "BehaviourTransformer",
     "ConvEncoder",
     "FrameDecoder",
+    "InstructionModel",
     "InverseModel",
     "KVCache",
     "LatentPolicy",
