@@ -12,10 +12,12 @@ import torch
 
 from jepa_gym.agents.base import Agent, Observation
 from jepa_gym.checkpoint.beside import INSTRUCTION
-from jepa_gym.instructions import word_numbers
+from jepa_gym.instructions import BESIDE, KINDS, MOVES, word_numbers
 from jepa_gym.world_model import WorldModel
 
 INSTRUCTION_KEY = "instruction"
+MOST_STEPS = 3
+"""Imagined steps of the hand's way to a place, at most: as many as world models are trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Told:
 
     goals: np.ndarray
     """(B, N, D), latents of the goals."""
+    places: np.ndarray
+    """(B, 3) metres, where the hand goes; NaN where the instruction is about something else."""
     words: np.ndarray
     """(B, L), of the instructions that they follow from."""
     inner: Any
@@ -33,8 +37,11 @@ class Told:
 class InstructedAgent(Agent):
     """Take an observation's `instruction` as the goal, and let another agent reach it.
 
-    The goal is imagined where an episode starts or the instruction changes, from the frame that is
-    seen then. Goal images, if there are some, are not looked at.
+    An instruction about a place of the hand becomes how far the hand goes; the goal is the latent
+    that the world model imagines for that move from the present frame. Moves are understood where
+    an episode starts or the instruction changes, a place beside an object anew in every step. For
+    all other instructions the goal is predicted in the first frame and kept: to grasp and to lift
+    the nearest recorded one. Goal images, if there are some, are not looked at.
 
     Args:
         model: A world model with an instruction model beside it, or its name or folder.
@@ -106,28 +113,50 @@ class InstructedAgent(Agent):
     ) -> tuple[np.ndarray, Told]:
         """Act for a batch; see `Agent.act`."""
         latents = self._latents(observation)
-        words = observation["words"]
-        goals = self.imagine(latents, observation["observation"], words)
+        words, states = observation["words"], observation["observation"]
+        goals, places, moving = self._understand(latents, states, words)
         if state is not None:
             new = episode_start | (state.words != words).any(1)
             goals = np.where(new[:, None, None], goals, state.goals)
+            places = np.where((new | ~moving)[:, None], places, state.places)
+        for row in np.flatnonzero(np.isfinite(places).all(1)):
+            goals[row] = self._imagined(latents[row], states[row], places[row] - states[row, :3])
         inner = {
-            "observation": observation["observation"],
+            "observation": states,
             "achieved_goal": latents.float().cpu().numpy(),
             "desired_goal": goals,
         }
         actions, memory = self.agent.act(
             inner, None if state is None else state.inner, episode_start, deterministic
         )
-        return actions, Told(goals, words, memory)
+        return actions, Told(goals, places, words, memory)
 
     @torch.no_grad()
-    def imagine(self, latents: torch.Tensor, states: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Return the goals' latents (B, N, D) of frames, states (B, 7) and words (B, L)."""
+    def _understand(
+        self, latents: torch.Tensor, states: np.ndarray, words: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return goals (B, N, D), places (B, 3) and whether they are moves (B,) bool."""
         seen = torch.as_tensor(states, dtype=torch.float32).to(latents.device)
         numbers = torch.from_numpy(words).to(latents.device)
-        goals = self.network(latents, self.model.normaliser.states(seen), numbers)
-        return goals.float().cpu().numpy()
+        meaning = self.network(latents, self.model.normaliser.states(seen), numbers)
+        kinds = meaning.kinds.argmax(1)
+        goals = self.network.nearest_recorded(meaning.goals, kinds).float().cpu().numpy()
+        names = [KINDS[kind] for kind in kinds.tolist()]
+        about_place = np.array([name in (*BESIDE, *MOVES) for name in names])
+        places = states[:, :3] + meaning.moves.cpu().numpy()
+        places[~about_place] = np.nan
+        return goals, places, np.array([name in MOVES for name in names])
+
+    @torch.no_grad()
+    def _imagined(self, latents: torch.Tensor, state: np.ndarray, move: np.ndarray) -> np.ndarray:
+        """Return the latent (N, D) that a move (3,) of the hand leads to, or its first steps."""
+        bound = self.model.config.frame.max_move_m
+        steps = max(1, int(np.ceil(np.abs(move).max() / bound)))
+        actions = torch.zeros(1, 1, min(steps, MOST_STEPS), 7)
+        actions[..., :3] = torch.as_tensor(move / steps, dtype=torch.float32)
+        seen = torch.as_tensor(state, dtype=torch.float32).to(latents.device)[None, None]
+        imagined = self.model.rollout(latents[None, None], seen, actions.to(latents.device))
+        return imagined[0, 0, -1].float().cpu().numpy()
 
     def _latents(self, observation: dict[str, np.ndarray]) -> torch.Tensor:
         """Return the latents (B, N, D) of what is seen."""

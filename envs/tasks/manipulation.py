@@ -19,13 +19,16 @@ UPRIGHT_COSINE = 0.9
 REST_M_S, REST_RAD_S = 0.03, 0.5
 NEAR_M, FAR_M = 0.25, 0.80
 """Horizontal distances from the robot's base between which an object can be grasped."""
-AT_OBJECT_M = 0.006
-ALIGNED_M = 0.008
-"""How far from the middle the expert descends: wide objects leave the fingers 1 cm on each side."""
 
 
 class ObjectTaskEnv(FrankaEnv):
     """A task that is about the object; see `FrankaEnv`."""
+
+    at_object_m = 0.006
+    """How far from the point of the grasp the expert closes the gripper."""
+    aligned_m = 0.008
+    """How far from the middle the expert descends: wide objects leave the fingers 1 cm on each
+    side."""
 
     # ---- reading the simulator
 
@@ -106,10 +109,10 @@ class ObjectTaskEnv(FrankaEnv):
         """Return the next move of: approach from above, descend, close."""
         state, grasp = self.arm.state(), self.grasp_point()
         offset = grasp - state[:3]
-        at_object = np.linalg.norm(offset) < AT_OBJECT_M
+        at_object = np.linalg.norm(offset) < self.at_object_m
         if at_object and state[6] > 0.15:
             return self.move_by(np.zeros(3), closing=1.0)
         closing = 1.0 if at_object else -state[6] if state[6] > 0.1 else 0.0
-        if np.linalg.norm(offset[:2]) > ALIGNED_M:
+        if np.linalg.norm(offset[:2]) > self.aligned_m:
             offset[2] += HOVER_M + 0.01  # sideways only above the object
         return self.move_by(offset, closing)

@@ -31,6 +31,7 @@ from jepa_gym.checkpoint.beside import encoder_hash
 from jepa_gym.commands import run_command
 from jepa_gym.envs.splits import split_objects
 from jepa_gym.envs.tasks.arguments import check_choices, check_split_has
+from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.files import atomic_write
 from jepa_gym.names import check_choice
 from jepa_gym.training.collection.collect import LINE_EVERY_S
@@ -43,6 +44,9 @@ EXPERT_SHARE = (0.0, 0.6)
 """Bounds of the share of an episode's steps in which the expert acts itself."""
 NOISE_M = 0.004
 """Standard deviation of what is added to moves in half of the episodes."""
+AT_OBJECT_M, ALIGNED_M = 0.012, 0.010
+"""Up to where this expert closes and descends, instead of going back for the last millimetres: what
+learns from it sees the object in pictures and would hesitate beside it."""
 FREE_SETTINGS = ("output", "episodes", "workers", "checkpoint")
 """What may differ when a recording is continued; the encoder's hash stands for the checkpoint."""
 
@@ -155,6 +159,8 @@ def record_correction(config: CorrectConfig, number: int) -> None:
     noise_m = float(rng.choice([0.0, NOISE_M]))
     observation, _ = env.reset(seed=seed)
     core: Any = env.unwrapped
+    if isinstance(core, ObjectTaskEnv):
+        core.at_object_m, core.aligned_m = AT_OBJECT_M, ALIGNED_M
     space: Any = env.action_space
     seen: dict[str, list[torch.Tensor]] = {k: [] for k in ("latents", "goals", "states", "actions")}
     done = False

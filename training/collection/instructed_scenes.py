@@ -4,7 +4,7 @@
 
 A scene is drawn as episodes are: an object on the table, the hand anywhere, or with the object in
 it. For every instruction that makes sense there, the simulator puts the arm where the instruction
-leads and nothing else changes. Kept are the world model's latents of both pictures, the state and
+leads and nothing else changes. Kept are the world model's latents of both pictures, both states and
 the kind of instruction; the words are drawn in training. Scene n is decided by its seed alone, and
 a recording that was interrupted goes on where it stopped.
 """
@@ -166,13 +166,13 @@ def begin(env: ObjectTaskEnv, seed: int) -> None:
     env.scatter_distractors()
 
 
-def pictures(env: ObjectTaskEnv) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each kind of instruction that makes sense now, and the picture that satisfies it."""
+def pictures(env: ObjectTaskEnv) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield each kind of instruction that makes sense now, with picture and state (7,) after it."""
     before = env.get_state()
     for kind in KINDS:
         try:
             if follow(env, kind):
-                yield kind, env.frame()
+                yield kind, env.frame(), env.arm.state()
         except (GoalError, ValueError):
             pass  # the arm does not reach that place, or the grasp slips: nothing to show
         env.set_state(before)
@@ -188,11 +188,13 @@ def record_scene(config: ScenesConfig, seed: int) -> None:
         env.place_arm(sample_hand_position(env))
     start, state = env.frame(), torch.from_numpy(env.arm.state()).float()
     found = list(pictures(env))
-    frames = np.stack([start, *(frame for _, frame in found)])
+    frames = np.stack([start, *(frame for _, frame, _ in found)])
     latents = model.encode(frames[:, None])[:, 0].half().cpu()
-    kinds = torch.tensor([KINDS.index(kind) for kind, _ in found])
+    kinds = torch.tensor([KINDS.index(kind) for kind, *_ in found])
+    states = torch.from_numpy(np.stack([after for *_, after in found])).float()
     named = env.obj.encode()
     kept = {"start": latents[0], "state": state, "goals": latents[1:], "kinds": kinds}
+    kept["goal_states"] = states
     kept["object"] = torch.tensor(list(named), dtype=torch.uint8)
     write_safetensors(_path(config, seed), kept, {})
 

@@ -4,8 +4,9 @@
 
 The world model stays as it is. From the latent of a frame, the state and the words the network
 predicts the latent of the frame that the instruction leads to, which the simulator has shown
-(`jepa-gym instructed-scenes`); loss: L1. Sentences are drawn anew for every batch. One way of
-saying each instruction is held out, and used for the figures of test scenes alone.
+(`jepa-gym instructed-scenes`), how far the hand moves to it, and of which kind the instruction is.
+Loss: L1 of latent and move, and a cross-entropy. Sentences are drawn anew for every batch. One way
+of saying each instruction is held out, and used for the figures of test scenes alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jepa_gym.checkpoint.safetensors_file import read_safetensors
 from jepa_gym.files import parse_json
 from jepa_gym.instructions import KINDS, LONGEST, TEMPLATES, WORDS, held_out, word_numbers
 from jepa_gym.models import InstructionModel
+from jepa_gym.models.instruction import MOVE_M
 from jepa_gym.training.data.dataset import SPLITS, split_of
 from jepa_gym.training.engine.config import command, plain, run_recipe
 from jepa_gym.training.engine.distributed import processes
@@ -35,6 +37,9 @@ from jepa_gym.world_model import WorldModel
 
 EVALUATED = 8
 """Batches of an evaluation."""
+MOVE_WEIGHT, KIND_WEIGHT = 3.0, 0.1
+RECORDED_KINDS, RECORDED_EACH = ("grasp", "lift"), 128
+"""Kinds of instruction of which so many recorded goals are kept beside the weights, at most."""
 ANYTHING = ("object", "thing")
 """Said of any object, in half of the sentences."""
 
@@ -64,6 +69,8 @@ class Scenes:
     """(S, 7)."""
     goals: Tensor
     """(P, N, D) float16."""
+    goal_states: Tensor
+    """(P, 7)."""
     scene: np.ndarray
     """(P,), the scene of each instruction."""
     kinds: np.ndarray
@@ -109,10 +116,18 @@ def _joined(scenes: Sequence[dict[str, Tensor]]) -> Scenes:
         torch.stack([scene["start"] for scene in scenes]),
         torch.stack([scene["state"] for scene in scenes]),
         torch.cat([scene["goals"] for scene in scenes]),
+        torch.cat([scene["goal_states"] for scene in scenes]),
         np.repeat(np.arange(len(scenes)), counts),
         torch.cat([scene["kinds"] for scene in scenes]).numpy(),
         [bytes(scene["object"].tolist()).decode() for scene in scenes],
     )
+
+
+def recorded_goals(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """Return the goals (M, N, D) that are kept beside the weights, and their kinds (M,)."""
+    rows = [np.flatnonzero(scenes.kinds == KINDS.index(kind)) for kind in RECORDED_KINDS]
+    chosen = np.concatenate([of_kind[:RECORDED_EACH] for of_kind in rows])
+    return scenes.goals[chosen].float(), torch.from_numpy(scenes.kinds[chosen]).float()
 
 
 class InstructionSampler:
@@ -136,7 +151,8 @@ class InstructionSampler:
         """Draw batch `number`.
 
         Returns:
-            `latents` and `goals` (B, N, D) float16, `states` (B, 7), `words` (B, L) int64.
+            `latents` and `goals` (B, N, D) float16, `states` (B, 7), `moves` (B, 3) of the hand in
+            metres, `words` (B, L) and `kinds` (B,) int64.
         """
         rng = np.random.default_rng((self.seed, number))
         chosen, words = [], []
@@ -144,11 +160,15 @@ class InstructionSampler:
             row = rng.choice(self._of_kind[kind])
             chosen.append(row)
             words.append(word_numbers(self._said(KINDS[kind], self.scenes.scene[row], rng)))
-        scene = self.scenes.scene[chosen][rows]
+        after = np.array(chosen)[rows]
+        scene = self.scenes.scene[after]
+        states = self.scenes.states[scene]
         return {
             "latents": self.scenes.start[scene],
-            "goals": self.scenes.goals[np.array(chosen)[rows]],
-            "states": self.scenes.states[scene],
+            "goals": self.scenes.goals[after],
+            "states": states,
+            "moves": self.scenes.goal_states[after, :3] - states[:, :3],
+            "kinds": torch.from_numpy(self.scenes.kinds[after]),
             "words": torch.from_numpy(np.stack(words)[rows]),
         }
 
@@ -166,18 +186,23 @@ def figures(
 
     Returns:
         `goal_loss`, the mean energy between predicted and true goals, and `still_loss`, that
-        between the present frames and the true goals.
+        between the present frames and the true goals; `move_cm`, the mean error of the hand's place
+        (Euclidean); `kind_right`, the share of instructions whose kind is recognised.
     """
-    told, still = [], []
+    told, still, moves, kinds = [], [], [], []
     for number in range(EVALUATED):
         batch = {k: x.to(model.device) for k, x in sampler.batch(number).items()}
         goals, latents = batch["goals"].float(), batch["latents"].float()
         guess = network(latents, model.normaliser.states(batch["states"]), batch["words"])
-        told.append((guess - goals).abs().mean())
+        told.append((guess.goals - goals).abs().mean())
+        moves.append((guess.moves - batch["moves"]).norm(dim=1).mean())
+        kinds.append((guess.kinds.argmax(1) == batch["kinds"]).float().mean())
         still.append((latents - goals).abs().mean())
     return {
         "goal_loss": torch.stack(told).mean().item(),
         "still_loss": torch.stack(still).mean().item(),
+        "move_cm": 100 * torch.stack(moves).mean().item(),
+        "kind_right": torch.stack(kinds).mean().item(),
     }
 
 
@@ -202,14 +227,21 @@ def train(config: InstructConfig) -> Progress:
             for split, scenes in read_scenes(config.data, encoder).items()
         }
         torch.manual_seed(config.seed)
-        network = InstructionModel(
-            sizes.num_tokens, sizes.encoder.latent_dim, len(WORDS), LONGEST
-        ).to(here.device)
+        goals, kinds = recorded_goals(samplers["train"].scenes)
+        shape = (sizes.num_tokens, sizes.encoder.latent_dim)
+        network = InstructionModel(*shape, len(WORDS), LONGEST, len(KINDS), len(goals))
+        network.recorded.copy_(goals)
+        network.recorded_kinds.copy_(kinds)
+        network.to(here.device)
 
         def loss(batch: Batch, step: int) -> dict[str, Tensor]:
             states = model.normaliser.states(batch["states"])
             guess = network(batch["latents"].float(), states, batch["words"])
-            return {"loss": F.l1_loss(guess, batch["goals"].float())}
+            goal = F.l1_loss(guess.goals, batch["goals"].float())
+            move = F.l1_loss(guess.moves, batch["moves"]) / MOVE_M
+            kind = F.cross_entropy(guess.kinds, batch["kinds"])
+            total = goal + MOVE_WEIGHT * move + KIND_WEIGHT * kind
+            return {"loss": total, "goal": goal.detach(), "move": move.detach()}
 
         task = Task(
             module=network,

@@ -66,6 +66,7 @@ def test_scenes_are_kept_as_latents_and_recording_goes_on(tmp_path):
     scene, content = read_safetensors(path)[0], path.read_bytes()
     assert scene["start"].shape == scene["goals"].shape[1:]
     assert len(scene["goals"]) == len(scene["kinds"]) > 4
+    assert scene["goal_states"].shape == (len(scene["kinds"]), 7)
     assert bytes(scene["object"].tolist()) == b"box"
     assert (scene["goals"] - scene["start"]).abs().float().mean((1, 2)).min() > 0.02
     path.unlink()

@@ -21,6 +21,8 @@ from ..conftest import SIZE, read_log
 from .test_decode import checkpoint as checkpoint
 
 TOLD = ("up", "down", "grasp")
+MOVED = [(0.0, 0.0, 0.1), (0.0, 0.0, -0.1), (0.05, 0.0, 0.0)]
+"""How far the hand moves after each, in metres."""
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def scenes(checkpoint, tmp_path):
         start = torch.nn.functional.layer_norm(torch.randn(shape, generator=drawn), shape[-1:])
         goals = torch.nn.functional.layer_norm(start + patterns[kinds], shape[-1:])
         scene = {"start": start.half(), "goals": goals.half(), "kinds": kinds}
+        scene["goal_states"] = torch.tensor([[*move, 0, 0, 0, 0] for move in MOVED])
         scene |= {"state": torch.zeros(7), "object": torch.tensor(list(b"cup"), dtype=torch.uint8)}
         write_safetensors(folder / f"{number:06d}.safetensors", scene, {})
     return folder
@@ -50,13 +53,15 @@ def test_learns_what_words_lead_to_and_an_agent_follows(checkpoint, scenes):
     progress = instruct.train(config)
     told = [x for x in read_log(checkpoint / "instruct") if "goal_loss" in x]
     assert told[-1]["goal_loss"] < 0.5 * told[-1]["still_loss"]
+    assert told[-1]["move_cm"] < 2 and told[-1]["kind_right"] > 0.95
     assert instruct.train(config).step == progress.step
     model = WorldModel.from_pretrained(checkpoint)
     network = INSTRUCTION.own(model)
     latents = torch.randn(1, model.config.num_tokens, model.config.encoder.latent_dim)
     ways = [TEMPLATES["up"][0], held_out("up"), held_out("down")]
     words = torch.from_numpy(np.stack([word_numbers(way) for way in ways]))
-    goals = network(latents.expand(3, -1, -1), torch.zeros(3, 7), words)
+    meaning = network(latents.expand(3, -1, -1), torch.zeros(3, 7), words)
+    goals = meaning.goals
     same, other = ((goals[0] - goals[n]).abs().mean() for n in (1, 2))
     assert same < 0.5 * other, "a new way of saying it leads to the same"
     agent = make_agent("instructed", model=model, agent="mpc-cem")
@@ -70,9 +75,14 @@ def test_learns_what_words_lead_to_and_an_agent_follows(checkpoint, scenes):
     actions, memory = agent.predict(seen)
     later = seen | {"pixels": seen["pixels"][::-1]}
     _, same_goal = agent.predict(later, memory)
-    np.testing.assert_array_equal(same_goal.goals, memory.goals)  # told at the start, and kept
+    # understood at the start, and kept: where to move, and what a grasp looks like
+    np.testing.assert_allclose(memory.places[0], [0, 0, 0.1], atol=0.03)
+    np.testing.assert_array_equal(same_goal.places, memory.places)
+    np.testing.assert_array_equal(same_goal.goals[1], memory.goals[1])
+    recorded = network.recorded.float().numpy()
+    assert (recorded == memory.goals[1]).all((1, 2)).any(), "a grasp looks as one that was recorded"
     _, new_goal = agent.predict(later | {"instruction": TEMPLATES["down"][0]}, memory)
-    assert (new_goal.goals != memory.goals).any((1, 2)).all()
+    np.testing.assert_allclose(new_goal.places, [[0, 0, -0.1]] * 2, atol=0.03)
     one = {key: value[1] for key, value in seen.items()}
     alone, _ = agent.predict(one)
     np.testing.assert_allclose(alone, actions[1], atol=1e-5)
