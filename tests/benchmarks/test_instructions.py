@@ -13,7 +13,7 @@ from jepa_gym.benchmarks import instructions, look
 from jepa_gym.benchmarks.instructions import Arguments, run
 from jepa_gym.checkpoint.beside import INSTRUCTION
 from jepa_gym.checkpoint.sources import locate
-from jepa_gym.instructions import LONGEST, WORDS
+from jepa_gym.instructions import KINDS, LONGEST, WORDS
 from jepa_gym.models import InstructionModel
 from jepa_gym.world_model import WorldModel
 
@@ -26,8 +26,10 @@ def model_folder(tmp_path_factory):
     model = WorldModel.from_pretrained(folder)
     sizes = model.config
     torch.manual_seed(0)
-    network = InstructionModel(sizes.num_tokens, sizes.encoder.latent_dim, len(WORDS), LONGEST)
-    torch.nn.init.zeros_(network.change.weight)
+    shape = (sizes.num_tokens, sizes.encoder.latent_dim)
+    network = InstructionModel(*shape, len(WORDS), LONGEST, len(KINDS), recorded=0)
+    for layer in (network.change, network.move):
+        torch.nn.init.zeros_(layer.weight)
     INSTRUCTION.write(folder, network, model, {})
     return folder
 
