@@ -117,9 +117,12 @@ def play(arguments: Arguments) -> Seen:
         return task.satisfied(env.unwrapped, info) if task else bool(info["is_success"])
 
     seen: list[Any] = [observation]
-    success, memory, done = [reached()], None, False
+    success, imagined_goals, memory, done = [reached()], [], None, False
     while not done:
         action, memory = agent.predict(observation | told, memory, episode_start=len(seen) == 1)
+        if told:
+            assert memory is not None
+            imagined_goals.append(memory.goals[0])
         observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         seen.append(observation)
@@ -130,8 +133,7 @@ def play(arguments: Arguments) -> Seen:
     _, rolled = imagine(arguments.checkpoint, seen[0], len(moves), moves=moves)
     latents, wanted = (model.encode(x[None])[0].float().cpu().numpy() for x in (real, goals))
     if told:
-        assert memory is not None
-        wanted = np.repeat(memory.goals, len(real), axis=0)
+        wanted = np.stack([*imagined_goals, imagined_goals[-1]])
         goals = viz.decoded(model, wanted)
     rolled = np.concatenate([latents[:1], rolled])
     curves = {
