@@ -36,12 +36,14 @@ import torch
 from jepa_gym.agents.base import ACTION_DIM, GRIPPER, Agent
 from jepa_gym.agents.cost import CostSettings, PlanCost
 from jepa_gym.agents.dynamics import Dynamics
+from jepa_gym.agents.guards import Guards
 from jepa_gym.agents.inverse_agent import Proposals, Proposer
 from jepa_gym.agents.planners import make_planner
 from jepa_gym.agents.planners.base import shifted
 from jepa_gym.agents.planners.bounds import INFINITE, Bounds, Workspace, check_workspace
 from jepa_gym.agents.planners.cem import CEMConfig
 from jepa_gym.agents.planners.gripper import MODES, Gripper, carried_out
+from jepa_gym.world_model import WorldModel
 
 COSTS = ("last", "path")
 PUBLISHED: dict[str, Any] = {
@@ -68,6 +70,8 @@ class Memory:
     """(B,) int64, how many of the last frames belong to the running episode."""
     plans: torch.Tensor
     """(B, K, H, 7), where the next search starts; K is 0 if the planner starts each anew."""
+    warned: np.ndarray
+    """(B,) bool, of which episodes it was said that a picture is unfamiliar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,9 @@ class MPCAgent(Agent):
         workspace: Lowest and highest x, y, z in metres that a plan may lead the hand to, or None.
         budget_s: Seconds for one search, see `Planner.plan`, or None.
         seed: Seed of the search, used afresh in every deterministic call.
+        guards: Refuse states of wrong units, hands outside of where the model was trained and
+            pictures of another kind, and warn once an episode, by `UnfamiliarPictureWarning`, of
+            pictures that look unlike those of the training; see `jepa_gym.agents.guards`.
 
     Raises:
         ValueError: If a number is out of its range or the planner is unknown.
@@ -177,6 +184,7 @@ class MPCAgent(Agent):
         workspace: Workspace | None = None,
         budget_s: float | None = None,
         seed: int = 0,
+        guards: bool = True,
     ) -> None:
         if not 0 <= gripper_weight < INFINITE:
             raise ValueError(f"`gripper_weight` must be at least 0, got {gripper_weight}.")
@@ -193,8 +201,6 @@ class MPCAgent(Agent):
             raise ValueError(f"`near_steps` must be at least 0, got {near_steps}.")
         check_workspace(workspace)
         if isinstance(model, str | Path):
-            from jepa_gym.world_model import WorldModel
-
             model = WorldModel.from_pretrained(model)
         if context_frames is None:
             context_frames = model.context_frames
@@ -209,6 +215,7 @@ class MPCAgent(Agent):
         self.workspace = workspace
         self.budget_s = budget_s
         self.seed = seed
+        self.guards = Guards(model) if guards else None
         self.near_steps = near_steps
         self.proposer = None if proposals is False else Proposer.of(model)
         if proposals and self.proposer is None:
@@ -265,13 +272,20 @@ class MPCAgent(Agent):
         Episodes for which every cost is non-finite hold still, with a warning.
 
         Raises:
-            ValueError: If entries are missing, memory does not fit, or every cost of every episode
-                is non-finite.
+            ValueError: If entries are missing, memory does not fit, every cost of every episode is
+                non-finite, or a guard refuses what was observed.
+            TypeError: If a guard refuses the type of a picture or state.
         """
+        if self.guards is not None:
+            self.guards.check(observation)
         current, goal = self.model.observe(observation)
         closedness = self._goal_closedness(observation, current.device)
         states = torch.as_tensor(observation["observation"], dtype=torch.float32)
         memory = self._remember(state, current, states.to(current.device), episode_start)
+        if self.guards is not None:
+            fresh = (memory.lengths == 1).numpy()
+            warned = self.guards.warn(observation, current, goal, memory.warned, fresh)
+            memory = replace(memory, warned=warned)
         proposed = None
         if self.proposer is not None:
             proposed = self.proposer(current, memory.states[:, -1], goal)
@@ -380,7 +394,7 @@ class MPCAgent(Agent):
         plans = torch.zeros(shape, device=latents.device)
         latents, states = latents[:, None], states[:, None]
         if memory is None:
-            return Memory(latents, states, lengths, plans)
+            return Memory(latents, states, lengths, plans, np.zeros(len(lengths), bool))
         if len(memory.lengths) != len(lengths):
             raise ValueError(
                 f"`state` remembers {len(memory.lengths)} episodes, the observation has "
@@ -392,7 +406,8 @@ class MPCAgent(Agent):
         starts = torch.tensor(episode_start)
         lengths = torch.where(starts, 1, lengths)
         starts = starts[:, None, None, None].to(plans.device)
-        return Memory(latents, states, lengths, torch.where(starts, plans, memory.plans))
+        plans = torch.where(starts, plans, memory.plans)
+        return Memory(latents, states, lengths, plans, memory.warned & ~episode_start)
 
     def _generator(self, device: torch.device, deterministic: bool) -> torch.Generator:
         """Return a freshly seeded generator, or the agent's running one."""

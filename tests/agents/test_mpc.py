@@ -333,7 +333,9 @@ def test_near_steps_is_a_finite_number(model, near_steps):
 
 def test_plans_stay_in_the_workspace(model, observe):
     low, high = (0.0, 0.0, 0.0), (0.42, 1.0, 1.0)
-    agent = make_agent("mpc-cem", model=model, workspace=(low, high), min_improvement=0.0)
+    agent = make_agent(
+        "mpc-cem", model=model, workspace=(low, high), min_improvement=0.0, guards=False
+    )
     state, memory = START.copy(), None
     for _ in range(4):
         action, memory = agent.predict(observe(state, START + FAR), memory)
