@@ -1,17 +1,24 @@
-# `make reach-grasp` runs the main job and `make test` the tests. The first call builds .venv.
+# `make reach-grasp` runs the main job, `make test` the tests, `make docs` builds the site of the pages. The first call builds .venv.
 # ARGS="..." passes flags on: make reach-grasp ARGS="--quick". PYTHON=... chooses the Python for .venv.
 SHELL := /bin/bash
 VENV := .venv
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: reach-grasp test lint clean
+.PHONY: reach-grasp test test-docs docs lint clean
 
 reach-grasp: $(STAMP)
 	$(VENV)/bin/python benchmarks/reach_grasp.py $(ARGS)
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-docs: $(STAMP)
+	$(VENV)/bin/python -m pytest tests/test_pages.py tests/test_site.py tests/test_docs.py tests/test_gallery.py $(ARGS)
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check .

@@ -33,7 +33,7 @@ A Franka Panda stands at a table with one object. A task shows a goal image; suc
 the simulator. `python tools/gallery.py` writes this page and its pictures from the code, so do not
 edit it by hand. Lengths are in metres in the robot's base frame (x forward, y to the robot's left,
 z up; the table's top is z = 0), angles in radians unless a name ends in `_deg`. The README has the
-[table of units](../README.md#units).
+[table of units](concepts.md#units).
 
 Contents: [start](#start), [tasks](#tasks), [interface](#interface), [goals](#goals),
 [cameras](#cameras), [DROID view](#droid-view), [objects](#objects), [variations](#variations),

@@ -1,16 +1,37 @@
-"""Every Python block of the README runs by itself, and what it computes is right."""
+"""The blocks of README and docs run by themselves, and what they compute is right."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+from jepa_gym.agents import AGENTS
+from jepa_gym.agents.mpc import MPCAgent
+from jepa_gym.latent.env import JEPALatentEnv
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TESTED_ELSEWHERE = {"tasks.md", "collect.md", "data.md"}
+"""Pages whose blocks have tests of their own."""
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Return the pages' blocks of a language, each with the name of its page."""
+    return [
+        (page.name, block)
+        for page in PAGES
+        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    ]
+
+
+BLOCKS = [block for page, block in blocks("python") if page not in TESTED_ELSEWHERE]
 CHECKS = {
     # a line of the block -> what must hold after it
     'agent = make_agent("mpc-cem", model=model)': """
@@ -59,6 +80,9 @@ picture = env.render()
 assert picture.dtype == np.uint8 and picture.shape[1] >= 2 * width, picture.shape
 assert many.reset(seed=0)[0]["achieved_goal"].shape[0] == 64
 """,
+    "class Arm:": """
+assert arm.info["distance_m"] < 0.04
+""",
     "from stable_baselines3 import PPO": """
 assert learner.num_timesteps == 1_280 and len(learner.ep_info_buffer) == 100
 assert isinstance(learner.policy.features_extractor, LatentExtractor)
@@ -69,12 +93,59 @@ assert actions.shape == (64, 3) and np.abs(actions).max() <= 1
 
 
 def test_every_block_is_checked() -> None:
-    assert len(BLOCKS) == len(CHECKS)
+    assert all(sum(line in block for line in CHECKS) == 1 for block in BLOCKS)
+    copies = {line: {block for block in BLOCKS if line in block} for line in CHECKS}
+    assert all(len(found) == 1 for found in copies.values()), "README and docs show the same"
 
 
 @pytest.mark.parametrize("line", CHECKS, ids=range(1, len(CHECKS) + 1))
 def test_block_runs_alone_and_its_values_are_right(line: str) -> None:
-    (block,) = [block for block in BLOCKS if line in block]
+    (block,) = {block for block in BLOCKS if line in block}
     code = f"{block}\nimport numpy as np\n{CHECKS[line]}"
     result = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@functools.cache
+def flags_of(command: str) -> set[str]:
+    """Return the flags that `COMMAND --help` lists."""
+    words = command.split()
+    program = [sys.executable, "-m", "jepa_gym.cli"] if words[0] == "jepa-gym" else [sys.executable]
+    result = subprocess.run(
+        [*program, *words[1:], "--help"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return set(re.findall(r"--[a-z][\w.-]*", result.stdout))
+
+
+def command_lines() -> Iterator[str]:
+    """Yield the lines of all blocks that call a command of the package or a benchmark."""
+    for _, block in blocks("(?:bash)?"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"jepa-gym [a-z]|python (benchmarks|tools)/", line):
+                yield line.partition("#")[0].strip()
+
+
+COMMANDS = sorted({" ".join(line.split()[:2]) for line in command_lines()})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_of_command_lines_exist(command: str) -> None:
+    lines = [line for line in command_lines() if line.split()[:2] == command.split()]
+    used = {flag for line in lines for flag in re.findall(r"(?<=\s)--[a-z][\w.-]*", line)}
+    assert not used - flags_of(command)
+
+
+def names_of(page: str) -> set[str]:
+    """Return what a page of docs/ names in the first cells of its tables."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    cells = re.findall(r"^\| ([^|]+) \|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)}
+
+
+def test_pages_name_every_agent_and_argument() -> None:
+    listed = names_of("agents.md")
+    assert set(AGENTS) <= listed
+    assert set(inspect.signature(MPCAgent.__init__).parameters) - {"self"} <= listed
+    arguments = set(inspect.signature(JEPALatentEnv.__init__).parameters) - {"self"}
+    assert arguments <= names_of("latent-env.md")
