@@ -13,6 +13,7 @@ what is imagined are those of the planning agent (see `infer_actions`).
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from jepa_gym.benchmarks.results import Record, Results, write_json
 from jepa_gym.benchmarks.runner import run_jobs
 from jepa_gym.benchmarks.settings import settings_of
 from jepa_gym.commands import run_command
+
+_LOG = logging.getLogger(__name__)
 
 ANGLES_DEG = tuple(float(angle) for angle in range(35, 86, 5))
 QUICK_ANGLES_DEG = (35.0, 60.0, 85.0)
@@ -264,12 +267,12 @@ def run(arguments: Arguments) -> list[Record]:
         trend = camera_report.trend(rows, own_deg)
         print(camera_report.table(rows, trend, own_deg))
         if "wrist" in views:
-            print("the wrist's view does not turn; it shows moves too")
+            _LOG.info("the wrist's view does not turn; it shows moves too")
         camera_report.write_plot(rows, trend, own_deg, output / "plot.png")
         asked = report.arguments_of(arguments, begin)
         summary = report.summary(rows, results.settings, asked) | {"trend": trend}
         write_json(summary, output / "summary.json")
-    print(f"\n{len(rows)} cameras in {asked['wall_s']:.0f} s; results in {output}")
+    _LOG.info(f"{len(rows)} cameras in {asked['wall_s']:.0f} s; results in {output}")
     return rows
 
 

@@ -8,6 +8,7 @@ time and against imagined candidates; interquartile means and performance profil
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import time
@@ -32,6 +33,8 @@ from jepa_gym.checkpoint.sources import locate
 from jepa_gym.checkpoint.weights import open_weights
 from jepa_gym.commands import run_command
 from jepa_gym.files import parse_json
+
+_LOG = logging.getLogger(__name__)
 
 REFERENCE = "mpc-cem"
 """The agent that all others are compared with."""
@@ -320,7 +323,7 @@ def run(arguments: Arguments) -> list[Record]:
         failures.write_sheet(photos, real, output)
         compare_report.write(summary, output)
     print(compare_report.text_table(rows))
-    print(f"\n{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}")
+    _LOG.info(f"{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}")
     return rows
 
 

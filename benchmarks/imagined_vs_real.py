@@ -10,6 +10,7 @@ real ones, by step and by what the hand does). Given again it goes on where it s
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from jepa_gym.benchmarks.tables import aligned
 from jepa_gym.commands import run_command
 from jepa_gym.files import atomic_write
 from jepa_gym.latent.rewards import energies
+
+_LOG = logging.getLogger(__name__)
 
 EPISODES, QUICK_EPISODES = 30, 4
 TASKS_SHOWN = ("reach", "grasp")
@@ -413,7 +416,7 @@ def run(arguments: Arguments) -> Record:
         asked = report.arguments_of(arguments, begin)
         write_json(found | {"settings": results.settings, "run": asked}, output / "summary.json")
         write_plots(found, output)
-    print(f"\n{asked['wall_s']:.0f} s; results in {output}")
+    _LOG.info(f"{asked['wall_s']:.0f} s; results in {output}")
     return found
 
 

@@ -10,6 +10,7 @@ judges. Under `results/instructions/`: `episodes.jsonl`, `summary.json`, `table.
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from jepa_gym.commands import run_command
 from jepa_gym.envs.physics.workbench import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from jepa_gym.files import atomic_write
 from jepa_gym.instructions import BESIDE, MOVES, TEMPLATES, Region, held_out, region
+
+_LOG = logging.getLogger(__name__)
 
 NEAR_M = 0.04
 """A hand this near to a place that satisfies an instruction satisfies it, too."""
@@ -301,7 +304,7 @@ def run(arguments: Arguments) -> list[Record]:
         with atomic_write(output / "table.md") as temporary:
             temporary.write_text(table(rows) + "\n")
     print(table(rows))
-    print(f"\n{len(jobs)} episodes, {asked['wall_s']:.0f} s; results in {output}")
+    _LOG.info(f"{len(jobs)} episodes, {asked['wall_s']:.0f} s; results in {output}")
     return rows
 
 

@@ -7,6 +7,7 @@ instruction in words, the goal is imagined, too, and drawn by the decoder.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from jepa_gym.benchmarks.options import known_names
 from jepa_gym.commands import run_command
 from jepa_gym.files import atomic_write
 from jepa_gym.instructions import BESIDE, MOVES, kind_of_words
+
+_LOG = logging.getLogger(__name__)
 
 FRAMES_PER_SECOND = 4
 SCALE = 2
@@ -224,7 +227,7 @@ def run(arguments: Arguments) -> Path:
             kind = {"plugin": "pyav", "extension": ".mp4", "codec": "libx264"}
             iio.imwrite(file, even, fps=FRAMES_PER_SECOND, **kind)
     end = "the end" if seen.success is None else "success" if seen.success[-1] else "no success"
-    print(f"{end} after {len(seen.real) - 1} steps; wrote {arguments.output}")
+    _LOG.info(f"{end} after {len(seen.real) - 1} steps; wrote {arguments.output}")
     return arguments.output
 
 

@@ -8,6 +8,7 @@ it stopped; rows and episodes that are added later join those in the folder.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ from jepa_gym.benchmarks.run_report import write_report
 from jepa_gym.benchmarks.runner import run_jobs
 from jepa_gym.benchmarks.settings import settings_of
 from jepa_gym.commands import run_command
+
+_LOG = logging.getLogger(__name__)
 
 EPISODES, QUICK_EPISODES = 30, 4
 PLAIN = "plain"
@@ -249,7 +252,7 @@ def run(arguments: Arguments) -> list[Record]:
         summary = report.summary(rows, results.settings, asked) | {"comparisons": compared}
         write_json(summary, output / "summary.json")
         page = write_report(output)
-    print(f"\n{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}, see {page}")
+    _LOG.info(f"{len(records)} episodes, {asked['wall_s']:.0f} s; results in {output}, see {page}")
     return rows
 
 

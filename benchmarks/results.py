@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jepa_gym.files import atomic_write, parse_json
+
+_LOG = logging.getLogger(__name__)
 
 SETTINGS_FILE = "settings.json"
 Record = dict[str, Any]
@@ -113,7 +115,7 @@ class Results:
         text = self._file.readall() or b""
         complete = text.rfind(b"\n") + 1
         if complete < len(text):
-            print(f"{self.path}: dropped the last line, it was cut off.", file=sys.stderr)
+            _LOG.warning(f"{self.path}: dropped the last line, it was cut off.")
             self._file.truncate(complete)
         found: list[Record] = []
         for number, line in enumerate(text[:complete].splitlines(), 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from jepa_gym.benchmarks import page, report
 from jepa_gym.benchmarks.results import Record
 from jepa_gym.commands import run_command
 from jepa_gym.files import parse_json
+
+_LOG = logging.getLogger(__name__)
 
 SUMMARY, LOG, SETTINGS = "summary.json", "log.jsonl", "settings.json"
 FIRST = ("failures.png", "plot.png")
@@ -146,7 +149,7 @@ def _json(content: Any) -> str:
 def run(arguments: Arguments) -> Path:
     """Write the page and say where it is."""
     path = write_report(arguments.folder, arguments.output)
-    print(f"wrote {path}")
+    _LOG.info(f"wrote {path}")
     return path
 
 

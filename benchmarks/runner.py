@@ -6,6 +6,7 @@ that is given again leaves out what is finished (`results.Results`).
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,11 +16,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from jepa_gym.benchmarks.results import Record, Results
 from jepa_gym.envs.vector import LIBRARY_THREADS
+from jepa_gym.logs import progress_bar
 from jepa_gym.ray_cluster import run_on_cluster
+
+_LOG = logging.getLogger(__name__)
 
 
 class BenchmarkError(RuntimeError):
@@ -64,13 +66,15 @@ def run_jobs(
     open_jobs = [index for index, record in enumerate(records) if record is None]
     done = len(jobs) - len(open_jobs)
     if done:
-        print(f"{done} of {len(jobs)} {what} were finished before; {results.path} has them.")
+        _LOG.info(f"{done} of {len(jobs)} {what} were finished before; {results.path} has them.")
     if open_jobs:
         share = _on_cluster if ray else _in_processes
         outcomes = share(run, jobs, open_jobs, min(workers, len(open_jobs)))
         try:
             with closing(outcomes):
-                for index, outcome in tqdm(outcomes, what, len(jobs), initial=done, unit=what[:-1]):
+                for index, outcome in progress_bar(
+                    outcomes, what, len(jobs), initial=done, unit=what[:-1]
+                ):
                     records[index] = record = jobs[index].identity | outcome
                     results.append(record)
         except _JobError as error:

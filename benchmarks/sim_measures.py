@@ -17,11 +17,11 @@ from unittest import mock
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from tqdm import tqdm
 
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.benchmarks.timing import memory
 from jepa_gym.envs.vector import FrankaVectorEnv
+from jepa_gym.logs import progress_bar
 
 CONTROL_STEPS_PER_FRAME = 5
 """Stock robosuite at 20 Hz: five control steps are the quarter second of one step of the suite."""
@@ -88,7 +88,7 @@ def frames(size_px: int, count: int) -> dict[str, Any]:
 def _measure(step: Callable[[], Any], count: int, name: str) -> dict[str, float]:
     step()
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in tqdm(range(count), name, unit="frame", leave=False):
+    for _ in progress_bar(range(count), name, unit="frame", leave=False):
         step()
     return {
         "frames_per_s": count / (time.perf_counter() - wall),
@@ -164,7 +164,7 @@ def share(count: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         for owner, name, part in places:
             stack.enter_context(mock.patch.object(owner, name, _timed(owner, name, part, spent)))
-        for _ in tqdm(range(count), "share of time", unit="frame", leave=False):
+        for _ in progress_bar(range(count), "share of time", unit="frame", leave=False):
             spent.clear()
             start = time.perf_counter()
             step()
@@ -217,7 +217,7 @@ def resets(env_id: str, count: int) -> dict[str, float | None]:
     for seed in range(WARM_UP_RESETS):
         env.reset(seed=seed)
     before, wall, cpu = _resident_mib(), np.zeros(count), np.zeros(count)
-    for seed in tqdm(range(count), f"{env_id}.reset()", unit="reset", leave=False):
+    for seed in progress_bar(range(count), f"{env_id}.reset()", unit="reset", leave=False):
         start = time.perf_counter(), time.process_time()
         env.reset(seed=seed)
         wall[seed], cpu[seed] = time.perf_counter() - start[0], time.process_time() - start[1]
@@ -263,7 +263,7 @@ def vector(counts: Sequence[int], frames_each: int, rounds: int) -> dict[str, An
         rates = np.array(
             [
                 [_rate(env, frames_each, steps_each.get(name, 1)) for name, env in envs.items()]
-                for _ in tqdm(range(rounds), "in processes", unit="round", leave=False)
+                for _ in progress_bar(range(rounds), "in processes", unit="round", leave=False)
             ]
         )
     ratios = np.median(rates / rates[:, :1], axis=0)

@@ -14,6 +14,7 @@ kind and not only of twins; "twins" is the share of twins where it does.
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from jepa_gym.checkpoint.digests import file_digest
 from jepa_gym.checkpoint.sources import locate
 from jepa_gym.commands import run_command
 from jepa_gym.config import FrameSpec
+
+_LOG = logging.getLogger(__name__)
 
 ORDINARY_SEEDS, DEVELOPMENT_SEEDS = 600_000, 500_000
 """First seeds of the clips that tell what is usual, and of those that the method was chosen by."""
@@ -257,7 +260,7 @@ def run(arguments: Arguments) -> list[Record]:
         print(table(lines))
         asked = report.arguments_of(arguments, begin)
         write_json(report.summary(lines, results.settings, asked), output / "summary.json")
-    print(f"\n{len(records)} pairs in {asked['wall_s']:.0f} s; results in {output}")
+    _LOG.info(f"{len(records)} pairs in {asked['wall_s']:.0f} s; results in {output}")
     return lines
 
 

@@ -25,10 +25,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, TypeVar
 
+from jepa_gym import logs
+
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 TRACEBACK_VARIABLE = "JEPA_GYM_TRACEBACK"
 MENDABLE = (ValueError, OSError, ImportError, ArithmeticError, EOFError, RuntimeError)
 """What a user's mistake or machine raises; our own errors derive from these."""
+VERBOSITY = (
+    "Every command also takes --quiet (only warnings and errors, no progress) and --verbose "
+    "(everything, with times). Results are on stdout, all else on stderr."
+)
+"""What the help of every command says of the flags of `jepa_gym.logs`."""
 STOPPED = "What was finished is kept; give the same command again to go on."
 
 _REFUSED = re.compile(r"Error parsing \w[\w.]*: (.+?) (?:Argument|For full) helptext")
@@ -89,10 +96,13 @@ def _parsed(config: Callable[..., Config], arguments: Sequence[str] | None) -> C
     """
     import tyro  # here, so that `jepa-gym --help` need not wait for it
 
+    words, level = logs.taken_from(list(sys.argv[1:] if arguments is None else arguments))
+    logs.begin(level)
+    about = f"{config.__doc__}\n\n{VERBOSITY}"
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
-            return tyro.cli(config, args=arguments, description=config.__doc__)
+            return tyro.cli(config, args=words, description=about)
     except SystemExit as stop:
         if isinstance(stop.__context__, ValueError):
             raise stop.__context__ from None
@@ -112,6 +122,7 @@ def _without_its_box(text: str) -> str:
 
 def guarded(run: Callable[[], Any], stopped: str = STOPPED) -> int:
     """Run a command without flags of its own and return its exit status; see `run_command`."""
+    logs.begin()
     with sigterm_raises():
         try:
             status = run()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,9 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock
-from tqdm import tqdm
 
-from jepa_gym import __version__
+from jepa_gym import __version__, logs
 from jepa_gym.checkpoint.digests import (
     CHUNK,
     ZIP_START,
@@ -41,6 +41,7 @@ from jepa_gym.checkpoint.errors import CheckpointError, DownloadError
 from jepa_gym.checkpoint.registry import REGISTRY, Published
 from jepa_gym.commands import guarded
 from jepa_gym.files import CACHE_VARIABLE, atomic_write, cache_folder
+from jepa_gym.logs import progress_bar
 from jepa_gym.names import did_you_mean
 
 _TIMEOUT_S = 30
@@ -229,7 +230,9 @@ class _Download:
             )
         with (
             self.part.open("ab" if done else "wb") as file,
-            tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=self.path.name) as bar,
+            progress_bar(
+                total=total, initial=done, unit="B", unit_scale=True, desc=self.path.name
+            ) as bar,
         ):
             try:
                 while chunk:
@@ -322,5 +325,10 @@ def main() -> int:
     """Run `jepa-gym download`."""
     import tyro
 
-    command: Callable[..., Any] = download
-    return guarded(lambda: tyro.cli(command))
+    def run() -> None:
+        words, level = logs.taken_from(sys.argv[1:])
+        logs.begin(level)
+        command: Callable[..., Any] = download
+        tyro.cli(command, args=words)
+
+    return guarded(run)

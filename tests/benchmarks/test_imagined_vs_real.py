@@ -46,7 +46,7 @@ def test_goes_on_where_itstopped(finished, capsys):
     before = json.loads((folder / "summary.json").read_text())["reach"]
     (folder / "episodes.jsonl").write_text("\n".join(lines[:4]) + "\n")
     assert main(flags) == 0
-    assert "4 of 6 episodes were finished before" in capsys.readouterr().out
+    assert "4 of 6 episodes were finished before" in capsys.readouterr().err
     assert json.loads((folder / "summary.json").read_text())["reach"] == before
 
 

@@ -81,7 +81,7 @@ def test_a_film_shows_what_the_words_lead_to(model_folder, tmp_path, capsys):
     assert seen.success is not None and not seen.success[-1]
     assert len(seen.goals) == len(seen.real) and seen.energies["real"][0] < 0.05
     look.run(told)
-    assert "no success after" in capsys.readouterr().out and told.output.stat().st_size > 10_000
+    assert "no success after" in capsys.readouterr().err and told.output.stat().st_size > 10_000
 
 
 def test_refuses_what_it_cannot_measure():

@@ -13,7 +13,7 @@ def test_films_real_beside_imagined(tmp_path, capsys):
     path = tmp_path / "look.mp4"
     flags = ["--task", "reach", "--obj", "box", "--agent", "imagined-policy", "--seed", "4"]
     assert main([*flags, "--output", str(path)]) == 0
-    assert f"wrote {path}" in capsys.readouterr().out
+    assert f"wrote {path}" in capsys.readouterr().err
     frames = iio.imread(path, plugin="pyav")
     assert len(frames) == 11 + 4 and frames[0].std() > 20
     gif = tmp_path / "look.gif"

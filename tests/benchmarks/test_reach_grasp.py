@@ -258,7 +258,7 @@ def test_more_rows_join_those_in_the_folder(finished, tmp_path, capsys):
     shutil.copytree(finished, folder)
     flags = ["--tasks", "reach", "--objects", "cup", "--episodes", "3", "--no-videos"]
     assert main([*flags, "--agents", "scripted", "smooth-noise", "--output", str(folder)]) == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "2 of 6 episodes were finished before" in printed
     rows = json.loads((folder / "summary.json").read_text())["rows"]
     counts = {(row["agent"], row["task"]): row["episodes"] for row in rows}

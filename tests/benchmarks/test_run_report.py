@@ -21,7 +21,7 @@ def test_page_of_results_has_table_pictures_and_settings(tmp_path, capsys):
     for name in ("plot.png", "another.png", "failures.png"):
         iio.imwrite(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
     assert main([str(tmp_path)]) == 0
-    assert f"wrote {tmp_path / 'report.html'}" in capsys.readouterr().out
+    assert f"wrote {tmp_path / 'report.html'}" in capsys.readouterr().err
     page = (tmp_path / "report.html").read_text()
     assert "<td>mpc-cem</td>" in page and "2.13.0" in page and "83%" in page
     assert page.index("failures</figcaption>") < page.index("another</figcaption>")

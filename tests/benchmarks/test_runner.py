@@ -120,7 +120,7 @@ def test_a_failure_names_itself_and_the_next_run_goes_on(run, message, jobs, res
 def test_what_is_finished_is_not_run_again(jobs, results, capsys):
     run_jobs(jobs, results, succeed, 1)
     assert len(run_jobs(jobs, results, fail_on_seed_3, 1)) == 8
-    assert "8 of 8 episodes were finished before" in capsys.readouterr().out
+    assert "8 of 8 episodes were finished before" in capsys.readouterr().err
 
 
 def test_stopped_at_any_moment_nothing_finished_is_lost(tmp_path):
@@ -144,7 +144,7 @@ def test_stopped_at_any_moment_nothing_finished_is_lost(tmp_path):
     begun = {seed: began(tmp_path, seed) for seed in kept}
     again = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert again.returncode == 0, again.stderr
-    assert f"{len(kept)} of {JOBS} episodes were finished before" in again.stdout
+    assert f"{len(kept)} of {JOBS} episodes were finished before" in again.stderr
     assert sorted(seeds_in(tmp_path)) == list(range(JOBS))
     assert {seed: began(tmp_path, seed) for seed in kept} == begun
 

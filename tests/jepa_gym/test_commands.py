@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from jepa_gym import logs
 from jepa_gym.commands import Terminated, guarded, run_command
 
 
@@ -119,3 +121,31 @@ def test_the_handler_of_the_caller_is_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     guarded(lambda: None)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_verbosity_is_a_flag_of_every_command(capsys):
+    def tell(sizes):
+        log = logging.getLogger("jepa_gym.some.module")
+        log.debug("detail")
+        log.info("told")
+        log.warning("doubt")
+        list(logs.progress_bar(range(2), "bar"))
+        print("result")
+
+    for flag, shown, hidden in (
+        ("--quiet", ["doubt"], ["detail", "told", "bar"]),
+        (None, ["doubt", "told", "bar"], ["detail"]),
+        ("--verbose", ["doubt", "told", "bar", "jepa_gym.some.module: detail"], []),
+    ):
+        assert run_command(tell, Sizes, ["--count", "2", *([flag] if flag else [])]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == "result\n"
+        assert all(part in printed.err for part in shown), printed.err
+        assert not any(part in printed.err for part in hidden), printed.err
+
+
+def test_progress_into_a_file_is_told_seldom(capsys):
+    bar = logs.progress_bar(range(100_000), "many")
+    assert (bar.mininterval, bar.maxinterval) == (logs.LINE_EVERY_S,) * 2
+    list(bar)
+    assert capsys.readouterr().err.count("many") <= 2, "the begin and the end"

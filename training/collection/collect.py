@@ -7,10 +7,10 @@ stopped and ends with the same dataset, however many processes did the work.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,12 +20,12 @@ from typing import Any, NoReturn
 import mujoco
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 import jepa_gym
 from jepa_gym.commands import run_command
 from jepa_gym.envs.physics.robosuite_assets import robosuite_version
 from jepa_gym.files import atomic_write, parse_json
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.collection.config import CollectConfig
 from jepa_gym.training.collection.record import check_environment, recorded
 from jepa_gym.training.data import content
@@ -33,9 +33,9 @@ from jepa_gym.training.data.dataset import INDEX_NAME, episode_files, episode_fo
 from jepa_gym.training.data.episodes import CorruptEpisodeError, read_metadata, write_episode
 from jepa_gym.training.data.workers import work
 
+_LOG = logging.getLogger(__name__)
+
 SETTINGS_NAME = "collection.json"
-LINE_EVERY_S = 30.0
-"""Seconds between two lines of progress where nobody watches."""
 
 
 def collect(config: CollectConfig) -> dict[str, Any]:
@@ -60,9 +60,8 @@ def collect(config: CollectConfig) -> dict[str, Any]:
             os.environ.setdefault(variable, "1")  # one thread per process: they share the cores
         done = config.episodes - len(seeds)
         # a bar on a terminal, else a line now and then
-        pause_s = 0.1 if sys.stderr.isatty() else LINE_EVERY_S
-        with tqdm(
-            total=config.episodes, initial=done, unit="episode", desc="collect", mininterval=pause_s
+        with progress_bar(
+            total=config.episodes, initial=done, unit="episode", desc="collect"
         ) as bar:
             for _ in _recorders(config, seeds):
                 bar.update()
@@ -225,7 +224,7 @@ def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict[str, A
 
 def _run(config: CollectConfig) -> None:
     index = collect(config)
-    print(
+    _LOG.info(
         f"{config.output}: {index['episodes']} episodes, content hash {index['content_hash'][:16]}"
     )
 

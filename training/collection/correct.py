@@ -13,8 +13,8 @@ interrupted goes on where it stopped.
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from jepa_gym import TASKS, make_env
 from jepa_gym.agents.inverse_agent import InverseAgent
@@ -33,12 +32,14 @@ from jepa_gym.envs.splits import split_objects
 from jepa_gym.envs.tasks.arguments import check_choices, check_split_has
 from jepa_gym.envs.tasks.manipulation import ObjectTaskEnv
 from jepa_gym.files import atomic_write
+from jepa_gym.logs import progress_bar
 from jepa_gym.names import check_choice
-from jepa_gym.training.collection.collect import LINE_EVERY_S
 from jepa_gym.training.collection.config import DEFAULT_OBJECTS, FIRST_HELD_OUT_SEED
 from jepa_gym.training.data.corrections import INDEX_NAME, read_index, write_correction
 from jepa_gym.training.data.workers import work
 from jepa_gym.world_model import WorldModel
+
+_LOG = logging.getLogger(__name__)
 
 EXPERT_SHARE = (0.0, 0.6)
 """Bounds of the share of an episode's steps in which the expert acts itself."""
@@ -130,13 +131,11 @@ def correct(config: CorrectConfig) -> int:
     missing.sort(key=lambda number: (config.setting_of(number), number))
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one thread per process: they share the cores
-    pause_s = 0.1 if sys.stderr.isatty() else LINE_EVERY_S
-    with tqdm(
+    with progress_bar(
         total=config.episodes,
         initial=config.episodes - len(missing),
         unit="episode",
         desc="correct",
-        mininterval=pause_s,
     ) as bar:
         workers = min(config.workers, len(missing) or 1)
         for _ in work(partial(record_correction, config), missing, workers):
@@ -201,7 +200,7 @@ def _environment(checkpoint: str, task: str, obj: str, split: str | None) -> gym
 
 
 def _run(config: CorrectConfig) -> None:
-    print(f"{config.output}: {correct(config)} corrected episodes")
+    _LOG.info(f"{config.output}: {correct(config)} corrected episodes")
 
 
 def main() -> int:

@@ -12,8 +12,8 @@ a recording that was interrupted goes on where it stopped.
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from jepa_gym.checkpoint.beside import encoder_hash
 from jepa_gym.checkpoint.safetensors_file import write_safetensors
@@ -36,11 +35,13 @@ from jepa_gym.envs.tasks.manipulation import GRIP_S, ObjectTaskEnv
 from jepa_gym.envs.tasks.sampling import sample_hand_position, sample_object_place
 from jepa_gym.files import atomic_write, parse_json
 from jepa_gym.instructions import BESIDE, KINDS, MOVES, region
-from jepa_gym.training.collection.collect import LINE_EVERY_S
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.collection.config import DEFAULT_OBJECTS, FIRST_HELD_OUT_SEED
 from jepa_gym.training.collection.explorers import exploration_env
 from jepa_gym.training.data.workers import work
 from jepa_gym.world_model import WorldModel
+
+_LOG = logging.getLogger(__name__)
 
 HELD_SHARE = 0.25
 """Share of the scenes that begin with the object in the hand."""
@@ -224,11 +225,8 @@ def record(config: ScenesConfig) -> int:
     missing = [seed for seed in seeds if not _path(config, seed).is_file()]
     missing.sort(key=lambda seed: (_object(config, seed), seed))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the cores
-    pause_s = 0.1 if sys.stderr.isatty() else LINE_EVERY_S
     done = config.scenes - len(missing)
-    with tqdm(
-        total=config.scenes, initial=done, unit="scene", desc="scenes", mininterval=pause_s
-    ) as bar:
+    with progress_bar(total=config.scenes, initial=done, unit="scene", desc="scenes") as bar:
         workers = min(config.workers, len(missing) or 1)
         for _ in work(partial(record_scene, config), missing, workers):
             bar.update()
@@ -258,7 +256,7 @@ def _environment(checkpoint: str, obj: str, split: str | None) -> ObjectTaskEnv:
 
 
 def _run(config: ScenesConfig) -> None:
-    print(f"{config.output}: {record(config)} scenes")
+    _LOG.info(f"{config.output}: {record(config)} scenes")
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ be deleted at any time.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from jepa_gym.files import atomic_write
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.data.episodes import CorruptEpisodeError
 from jepa_gym.training.data.indexed import Episodes, decode_job
 from jepa_gym.training.data.views import Reading
 from jepa_gym.training.data.windows import EPISODES_PER_PROCESS, Windows, cut_all
 from jepa_gym.training.data.workers import work
+
+_LOG = logging.getLogger(__name__)
 
 WAYS = ("auto", "cache", "on-the-fly")
 """How frames are decoded: `auto` takes the cache where it is or fits on the disk."""
@@ -125,7 +127,7 @@ def _made(load: Callable[[], Loaded], make: Callable[[], object]) -> Loaded:
     except FileNotFoundError:
         pass
     except (ValueError, OSError, EOFError) as error:
-        print(f"the cache is damaged ({error}); making it again", file=sys.stderr)
+        _LOG.warning(f"the cache is damaged ({error}); making it again")
     make()
     return load()
 
@@ -154,10 +156,9 @@ def _fits(folder: Path, windows: Windows, reading: Reading) -> bool:
     free = shutil.disk_usage(folder).free
     if needed * SPARE < free:
         return True
-    print(
+    _LOG.warning(
         f"{folder}: {needed / 1e9:.3g} GB of decoded frames do not fit into {free / 1e9:.3g} GB of "
-        "free space; frames are decoded on the fly",
-        file=sys.stderr,
+        "free space; frames are decoded on the fly"
     )
     return False
 
@@ -190,7 +191,7 @@ def _build(
         bad: dict[str, None] = dict.fromkeys(windows.skipped.tolist())
         processes = min(os.cpu_count() or 1, 1 + len(jobs) // EPISODES_PER_PROCESS)
         decoded = work(partial(decode_job, episodes.sources, reading), jobs, processes)
-        for number, item in enumerate(tqdm(decoded, "decoding", len(jobs), unit="window")):
+        for number, item in enumerate(progress_bar(decoded, "decoding", len(jobs), unit="window")):
             if isinstance(item, CorruptEpisodeError):
                 if not skip_corrupt:
                     raise item
@@ -233,7 +234,7 @@ def cached_array(
             array = np.load(path, mmap_mode="r")
             if array.shape == shape and array.dtype == dtype:
                 return array
-        print(f"{path} is damaged; encoding again", file=sys.stderr)
+        _LOG.warning(f"{path} is damaged; encoding again")
         path.unlink()
     raise OSError(f"{path} was damaged as soon as it was written: check the disk")
 

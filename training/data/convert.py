@@ -8,6 +8,7 @@ an interrupted conversion goes on. `--to lerobot` writes a dataset of ours as on
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +20,13 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 from tyro.conf import Positional
 
 import jepa_gym
 from jepa_gym.commands import run_command
 from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.files import atomic_write, parse_json
+from jepa_gym.logs import progress_bar
 from jepa_gym.names import check_choice
 from jepa_gym.training.data.dataset import SLASH, WINDOW, read_index, write_index
 from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, write_episode
@@ -37,6 +38,8 @@ from jepa_gym.training.data.units import suspicion
 from jepa_gym.training.data.views import CROPS, Reading
 from jepa_gym.training.data.windows import Cut, cut_episode
 from jepa_gym.training.data.workers import work
+
+_LOG = logging.getLogger(__name__)
 
 SETTINGS_NAME = "conversion.json"
 FREE_SETTINGS = ("data", "output", "workers", "skip_corrupt", "accept_units", "max_move_m", "to")
@@ -132,7 +135,7 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         windows = short = 0
         job = partial(_convert, source, reading, config.output / "episodes")
         results = work(job, list(names.items()), min(config.workers, len(ids)))
-        for result in tqdm(results, "converting episodes", len(ids), unit="episode"):
+        for result in progress_bar(results, "converting episodes", len(ids), unit="episode"):
             if isinstance(result, CorruptEpisodeError):
                 if not config.skip_corrupt:
                     raise result
@@ -330,15 +333,15 @@ def _run(config: ConvertConfig) -> None:
                 "first, and that with --to lerobot"
             )
         write_lerobot(source, read_index(config.data), config.output)
-        print(f"{config.output}: {len(source.ids())} episodes as LeRobot's format v3")
+        _LOG.info(f"{config.output}: {len(source.ids())} episodes as LeRobot's format v3")
         return
     index = convert(config)
-    print(
+    _LOG.info(
         f"{config.output}: {index['episodes']} episodes every {index['step_s']:g} s, moves up to "
         f"{index['max_move_m']:g} m, content hash {index['content_hash'][:16]}"
     )
     if any(index["left_out"].values()):
-        print(f"left out: {index['left_out']} {index['skipped']}")
+        _LOG.info(f"left out: {index['left_out']} {index['skipped']}")
 
 
 def main() -> int:

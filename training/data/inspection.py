@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
-from tqdm import tqdm
 from tyro.conf import Positional
 
 from jepa_gym.commands import FAILED, run_command
 from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.files import atomic_write
+from jepa_gym.logs import progress_bar
 from jepa_gym.names import check_choice
 from jepa_gym.training.data.dataset import SPLITS, split_of
 from jepa_gym.training.data.episodes import CorruptEpisodeError
 from jepa_gym.training.data.sources import FORMATS, Recording, Source, open_source
 from jepa_gym.training.data.units import suspicion, time_suspicion
+
+_LOG = logging.getLogger(__name__)
 
 SHEET_EPISODES, SHEET_FRAMES = 4, 6
 """Rows of pictures for each camera, and columns."""
@@ -76,7 +79,7 @@ def look(source: Source, ids: list[str], convention: str | None) -> Findings:
     """
     found = Findings(sizes={camera: Counter() for camera in source.cameras})
     lacking: dict[str, list[str]] = {camera: [] for camera in source.cameras}
-    for name in tqdm(ids, "reading episodes", unit="episode", leave=False):
+    for name in progress_bar(ids, "reading episodes", unit="episode", leave=False):
         try:
             recording = source.recording(name)
         except CorruptEpisodeError as error:
@@ -219,7 +222,7 @@ def _run(config: InspectConfig) -> int:
     print(describe(source, ids, found, convention))
     if config.output is not None:
         draw(source, found, config.output)
-        print(f"  pictures: {config.output}")
+        _LOG.info(f"pictures: {config.output}")
     return FAILED if found.problems else 0
 
 

@@ -21,9 +21,9 @@ import av
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from jepa_gym.files import atomic_write
+from jepa_gym.logs import progress_bar
 from jepa_gym.poses import difference
 from jepa_gym.training.data.lerobot_tables import (
     combined_statistics,
@@ -121,7 +121,7 @@ class _Writer:
     def write(self) -> None:
         tables: list[Any] = []
         size = file = first = 0
-        for number, name in enumerate(tqdm(self.ids, "writing episodes", unit="episode")):
+        for number, name in enumerate(progress_bar(self.ids, "writing episodes", unit="episode")):
             recording = self.source.recording(name)
             self.labels[name] = dict(recording.metadata)
             columns, task = self._columns(recording, number, first)

@@ -8,9 +8,9 @@ FOLDER` works in every recipe. Several folders, or parts of one at different rat
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 from tyro.conf import Positional
 
 import jepa_gym
 from jepa_gym.commands import run_command
 from jepa_gym.config import STATE_CONVENTIONS
 from jepa_gym.files import atomic_write, parse_json
+from jepa_gym.logs import progress_bar
 from jepa_gym.names import check_choice
 from jepa_gym.training.data import content
 from jepa_gym.training.data.dataset import INDEX_NAME, write_index
@@ -36,6 +36,8 @@ from jepa_gym.training.data.units import suspicion
 from jepa_gym.training.data.views import CROPS, Reading
 from jepa_gym.training.data.windows import Entry, cut_episode
 from jepa_gym.training.data.workers import work
+
+_LOG = logging.getLogger(__name__)
 
 USUAL_SHARE = 0.999
 """Share of the moves that `max_move_m` covers where it is measured; the rest are glitches."""
@@ -140,7 +142,7 @@ def make_index(config: IndexConfig) -> dict[str, Any]:
     states = [one.states for one in kept.values() if one.states is not None]
     doubt = suspicion(np.concatenate(states), convention) if states and convention else None
     if doubt:
-        print(f"probably wrong: {doubt}", file=sys.stderr)
+        _LOG.warning(f"probably wrong: {doubt}")
     _write_episodes(folder, len(sources), list(kept), left_out)
     weights = config.weights or [1.0] * len(sources)
     described = [
@@ -174,7 +176,7 @@ def _look_at_all(
     left_out: dict[Entry, str] = {}
     processes = min(config.workers, len(entries) or 1)
     results = work(partial(_measure, sources, reading, config.verify), entries, processes)
-    shown = tqdm(results, "looking at episodes", len(entries), unit="episode")
+    shown = progress_bar(results, "looking at episodes", len(entries), unit="episode")
     for entry, result in zip(entries, shown, strict=True):
         if isinstance(result, str):
             left_out[entry] = result
@@ -321,13 +323,13 @@ def _in_words(reasons: Mapping[str, int]) -> str:
 def _run(config: IndexConfig) -> None:
     index = make_index(config)
     folder = config.output or config.data[0]
-    print(
+    _LOG.info(
         f"{folder}: {index['episodes']} episodes, {index['windows']} windows of "
         f"{index['window_frames']} frames every {index['step_s']:g} s, moves up to "
         f"{index['max_move_m']:g} m, content hash {index['content_hash'][:16]}"
     )
     if index["left_out"]:
-        print(f"left out, see {folder / EPISODES_NAME}: {_in_words(index['left_out'])}")
+        _LOG.info(f"left out, see {folder / EPISODES_NAME}: {_in_words(index['left_out'])}")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ of the batch are those of the whole batch, and evaluations are done alike by all
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from jepa_gym.models.conv_encoder import PerLocationBatchNorm
+
+_LOG = logging.getLogger(__name__)
 
 SETTLING_S = 0.2
 PATIENCE = timedelta(hours=12)
@@ -43,9 +46,9 @@ class Processes:
         return self.rank == 0
 
     def say(self, text: str) -> None:
-        """Print a line, once for all processes."""
+        """Tell a line, once for all processes."""
         if self.first:
-            print(text, flush=True)
+            _LOG.info(text)
 
     def share_of(self, size: int, part: int, parts: int) -> slice:
         """Return which rows of a batch this process computes as number `part` of its `parts`.

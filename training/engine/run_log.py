@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import sys
 import time
@@ -20,13 +21,14 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 from tensorboard.compat.proto import event_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
-from tqdm import tqdm
 
+from jepa_gym.logs import LINE_EVERY_S, progress_bar
 from jepa_gym.training.engine.wandb_run import WandbRun
+
+_LOG = logging.getLogger(__name__)
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_NAME = "tensorboard"
-LINE_EVERY_S = 30.0
 _EVENT = vars(event_pb2)["Event"]  # made when the module is imported, which type checkers miss
 
 
@@ -141,8 +143,8 @@ class Status:
         """
         self.first, self.steps, self.shown, self.log = step, steps, shown, log
         self.began = self.told = time.monotonic()
-        terminal = shown and sys.stdout.isatty()
-        self._bar = tqdm(total=steps, initial=step, unit="step") if terminal else None
+        terminal = shown and sys.stderr.isatty()
+        self._bar = progress_bar(total=steps, initial=step, unit="step") if terminal else None
 
     def update(self, step: int, loss: float | None) -> None:
         """Tell where the run stands.
@@ -164,7 +166,7 @@ class Status:
                 "%a %H:%M", time.localtime(time.time() + (self.steps - step) / rate)
             )
             text = "" if loss is None else f", loss {loss:.4f}"
-            print(f"step {step} of {self.steps}{text}, {rate:.2f} steps/s, done {end}", flush=True)
+            _LOG.info(f"step {step} of {self.steps}{text}, {rate:.2f} steps/s, done {end}")
 
     def close(self) -> None:
         """End the bar and the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,8 @@ from jepa_gym.training.engine.task import Progress
 from jepa_gym.training.recipes.landscape import Landscape, success_threshold
 from jepa_gym.training.recipes.readout import fit_readout
 from jepa_gym.world_model import WorldModel
+
+_LOG = logging.getLogger(__name__)
 
 TEST_PAIRS = 100
 
@@ -176,10 +179,12 @@ def finish_model(
 
 def report(wrote: str, progress: Progress, test: Mapping[str, float]) -> None:
     """Say what a run wrote and how good it is."""
-    print(f"{wrote} (step {progress.best_step} of {progress.step}, chosen on validation episodes)")
+    _LOG.info(
+        f"{wrote} (step {progress.best_step} of {progress.step}, chosen on validation episodes)"
+    )
     for split, figures in (("validation", progress.best_figures), ("test", test)):
         if figures:
-            print(f"  {split}: {', '.join(f'{name} {x:.4g}' for name, x in figures.items())}")
+            _LOG.info(f"  {split}: {', '.join(f'{name} {x:.4g}' for name, x in figures.items())}")
 
 
 def provenance(

@@ -10,6 +10,7 @@ Reference: proximal policy optimisation (arXiv 1707.06347), of Stable-Baselines3
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from jepa_gym.agents.policy import write_policy
 from jepa_gym.checkpoint.beside import encoder_hash
 from jepa_gym.integrations.sb3 import make_vec_env
 from jepa_gym.latent.wrappers import LatentObservation
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.data.starts import dataset_starts
 from jepa_gym.training.recipes.rl_episodes import History, dimensions
 from jepa_gym.training.recipes.rl_storage import (
@@ -33,6 +35,8 @@ from jepa_gym.training.recipes.rl_storage import (
     write_training,
 )
 from jepa_gym.world_model import WorldModel
+
+_LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from jepa_gym.training.recipes.train_rl import TrainRLConfig
@@ -55,7 +59,9 @@ class _Measures(BaseCallback):
 
     def _on_training_start(self) -> None:
         total, done = self.config.steps, self.model.num_timesteps
-        self._bar = tqdm(total=total, initial=done, unit="step", desc="ppo", unit_scale=True)
+        self._bar = progress_bar(
+            total=total, initial=done, unit="step", desc="ppo", unit_scale=True
+        )
 
     def _on_rollout_start(self) -> None:
         last = self.history.curve[-1].step if self.history.curve else 0
@@ -135,7 +141,7 @@ def train_imagined(config: TrainRLConfig) -> Path:
     history = History()
     if config.training_file.exists():
         read_training(config, model, history, {"policy": model.policy.optimizer})
-        print(f"continues after {model.num_timesteps} steps of {config.training_file}")
+        _LOG.info(f"continues after {model.num_timesteps} steps of {config.training_file}")
     callback = _Measures(config, world, test_env, history)
     left = (config.steps or 0) - model.num_timesteps
     try:
@@ -148,7 +154,7 @@ def train_imagined(config: TrainRLConfig) -> Path:
         test_env.close()
     best = history.best
     assert best is not None
-    print(
+    _LOG.info(
         f"policy of {best.step} of {model.num_timesteps} imagined steps written to "
         f"{config.output}: success at the end {best.success_at_end:.0%} in {config.eval_episodes} "
         f"episodes of {config.real_env} that chose it"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from jepa_gym.checkpoint.fill import fill
 from jepa_gym.config import CAMERA_DIM, EncoderConfig, WorldModelConfig
+from jepa_gym.logs import progress_bar
 from jepa_gym.models import hugging_face
 from jepa_gym.models.hugging_face import checkpoint_encoder
 from jepa_gym.training.data.cache import cached_array
@@ -155,7 +155,7 @@ def cache_latents(model: WorldModel, arrays: ClipArrays, path: Path) -> np.ndarr
     shape = (episodes, length, model.config.num_tokens, model.config.encoder.latent_dim)
 
     def encode(latents: np.ndarray) -> None:
-        for episode in tqdm(range(episodes), "encoding episodes", unit="episode"):
+        for episode in progress_bar(range(episodes), "encoding episodes", unit="episode"):
             frames = arrays.frames[episode : episode + 1]
             latents[episode] = model.encode(frames)[0].cpu().numpy()
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from jepa_gym.checkpoint.probe import ANTICIPATED, LABEL, VALUE
 from jepa_gym.config import FrameSpec
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.data.clips import Span
 from jepa_gym.training.data.dataset import SPLITS, Dataset
 from jepa_gym.training.data.episodes import read_metadata
@@ -165,7 +165,7 @@ def _labelled(
     rng = np.random.default_rng((choice.seed, SPLITS.index(split)))
     places = rng.choice(len(chosen) * starts, min(most, len(chosen) * starts), replace=False)
     spans, told, tracks = [], [], {}
-    for place in tqdm(np.sort(places), f"labelling {split} clips", unit="clip"):
+    for place in progress_bar(np.sort(places), f"labelling {split} clips", unit="clip"):
         episode, first = chosen[place // starts], int(place % starts)
         if episode not in tracks:
             tracks = {episode: Track.read(folders[episode], arrays.states[episode])}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.data.cache import cached_array
 from jepa_gym.training.recipes.probe_examples import Examples
 from jepa_gym.training.recipes.probe_models import Probed
@@ -70,7 +70,7 @@ def cached_tokens(
     path = folder / f"tokens-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
 
     def encode(tokens: np.ndarray) -> None:
-        for start in tqdm(range(0, len(examples), AT_ONCE), "encoding clips", unit="batch"):
+        for start in progress_bar(range(0, len(examples), AT_ONCE), "encoding clips", unit="batch"):
             numbers = range(start, min(start + AT_ONCE, len(examples)))
             part = encoded(model, examples.frames(numbers), ahead, device, bf16)
             tokens[start : numbers.stop] = part.cpu().half().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from jepa_gym.training.recipes.probe_figures import (
     write_picture,
 )
 from jepa_gym.training.recipes.probe_run import ProbeRun, error_of
+
+_LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from jepa_gym.training.recipes.probe import ProbeConfig
@@ -80,9 +83,9 @@ def write_results(run: ProbeRun, config: ProbeConfig, card: Mapping[str, Any]) -
     title = f"{run.data.target}: {config.probe} probe of {Path(config.model).name}, test clips"
     outputs = probe.spec.outputs[shown]
     write_picture(config.output / PICTURE_NAME, said[shown], outputs, title, probe.spec.unit)
-    print(f"wrote {path} ({names[best]}, chosen on validation clips)")
+    _LOG.info(f"wrote {path} ({names[best]}, chosen on validation clips)")
     for line in _lines(figures):
-        print(f"  {line}")
+        _LOG.info(f"  {line}")
 
 
 def differences(ours: Readings, folder: Path) -> dict[str, Any]:

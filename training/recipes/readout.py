@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import trange
 
+from jepa_gym.logs import progress_bar
 from jepa_gym.models.readout import READ, StateReadout
 from jepa_gym.training.data.clips import ClipArrays
 from jepa_gym.world_model import WorldModel
@@ -80,7 +80,7 @@ def fit_readout(
     optimizer = torch.optim.AdamW(readout.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     rng = np.random.default_rng(seed)
-    for _ in trange(steps, desc="readout", unit="step"):
+    for _ in progress_bar(range(steps), "readout", unit="step"):
         rows = torch.from_numpy(rng.integers(len(learnt.targets), size=BATCH))
         read = readout(learnt.latents[rows].to(model.device, torch.float32))
         loss = F.smooth_l1_loss(read, learnt.targets[rows].to(model.device), beta=0.1)

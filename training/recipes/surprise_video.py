@@ -9,6 +9,7 @@ is the plain error of the most surprising tokens, which is higher wherever the a
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,8 @@ from jepa_gym.training.recipes.surprise import (
     open_watcher,
 )
 from jepa_gym.training.recipes.surprise_plot import Curve, draw_surprise
+
+_LOG = logging.getLogger(__name__)
 
 USUAL_EPISODES = 200
 """Ordinary episodes that usual errors are learned from at most."""
@@ -175,7 +178,7 @@ def surprise(config: SurpriseConfig) -> None:
         watcher.frame.step_s,
         unit,
     )
-    print(
+    _LOG.info(
         f"{config.video}: most surprising at {told['most_surprising_s']:.2f} s, "
         f"{told['surprise']:.3g} ({unit}); {config.output}/surprise.png and .json tell all"
     )

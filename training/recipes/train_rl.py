@@ -10,6 +10,7 @@ generators of its own, so that an interrupted training ends with the policy of o
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ from tqdm import tqdm
 import jepa_gym  # noqa: F401  (registers the environments)
 from jepa_gym.agents.policy import OWN_SUFFIX, write_policy
 from jepa_gym.commands import Terminated, run_command
+from jepa_gym.logs import progress_bar
 from jepa_gym.training.recipes.rl_episodes import (
     History,
     SeededEpisodes,
@@ -47,6 +49,8 @@ from jepa_gym.training.recipes.rl_storage import (
     read_training,
     write_training,
 )
+
+_LOG = logging.getLogger(__name__)
 
 GOALS_PER_TRANSITION = 4
 """Hindsight goals drawn for every real one (the "future" strategy, arXiv 1707.01495)."""
@@ -174,7 +178,7 @@ class _BetweenEpisodes(BaseCallback):
 
     def _on_training_start(self) -> None:
         done, steps = self.model.num_timesteps, self.config.steps
-        self._bar = tqdm(total=steps, initial=done, unit="step", desc=self.config.algo)
+        self._bar = progress_bar(total=steps, initial=done, unit="step", desc=self.config.algo)
 
     def _on_rollout_start(self) -> None:
         if not self._begins:
@@ -239,7 +243,7 @@ def train(config: TrainRLConfig) -> Path:
         model = _new_model(config, episodes)
         if config.training_file.exists():
             restore(config, model, episodes, history)
-            print(f"continues after {model.num_timesteps} steps of {config.training_file}")
+            _LOG.info(f"continues after {model.num_timesteps} steps of {config.training_file}")
         callback = _BetweenEpisodes(config, episodes, test_env, history)
         try:
             with _signals_wait(callback):
@@ -256,7 +260,7 @@ def train(config: TrainRLConfig) -> Path:
         test_env.close()
     best = history.best
     assert best is not None
-    print(
+    _LOG.info(
         f"policy of {best.step} of {model.num_timesteps} steps written to {config.output}: success "
         f"at the end {best.success_at_end:.0%}, once {best.success_once:.0%}, final distance "
         f"{100 * best.final_distance_m:.1f} cm in {config.eval_episodes} episodes that chose it"

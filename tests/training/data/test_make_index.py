@@ -170,7 +170,7 @@ def test_short_and_corrupt_episodes_are_left_out_and_told(tmp_path, capsys):
         file["observation/robot_state/cartesian_position"][:, 3] = 180
     flags = ["--workers", "1", "--image-size", "32", "--frames", "8"]
     assert main(["make-index", str(droid), *flags]) == 0
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert re.search(r"left out, see .*1 x .*must be in metres \(millimetres\?\)", told)
     why = {x["id"]: x["why"] for x in json.loads((droid / "episodes.json").read_text())["left_out"]}
     reasons = [why[folder.relative_to(droid).as_posix()] for folder in folders[:3]]

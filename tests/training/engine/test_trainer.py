@@ -187,7 +187,7 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(tmp_path, capsys):
     first = make(run).run()
     log = (run.output / "log.jsonl").read_bytes()
     assert make(run).run() == first
-    assert "is finished: 60 of 60 steps" in capsys.readouterr().out
+    assert "is finished: 60 of 60 steps" in capsys.readouterr().err
     assert (run.output / "log.jsonl").read_bytes() == log
     assert make(replace(run, steps=80)).run().step == 80
     assert read_log(run.output)[-1]["step"] == 80
@@ -239,7 +239,7 @@ def test_measuring_leaves_no_trace(tmp_path, capsys):
     trainer = make(measured)
     trainer.dry_run()
     assert not measured.output.exists()
-    text = capsys.readouterr().out
+    text = capsys.readouterr().err
     for part in ("x 8x4 float32", "parameters", "MiB", "60: 2 warming up", "s a step", "done"):
         assert part in text
     trainer.run()

@@ -38,7 +38,7 @@ def config(dataset_folder, checkpoint):
 
 def test_learns_and_goes_on_where_it_was(config, checkpoint, capsys):
     progress = amortise.train(config)
-    assert "inverse.safetensors" in capsys.readouterr().out
+    assert "inverse.safetensors" in capsys.readouterr().err
     log = read_log(checkpoint / "amortise")
     told = [line for line in log if "inverse_loss" in line]
     assert told[-1]["movement_cm"] > 0 and 0 <= told[-1]["gripper_right"] <= 1

@@ -48,7 +48,7 @@ def config(dataset_folder, checkpoint, tmp_path):
 def test_lowers_the_error_and_goes_on_where_it_was(config, checkpoint, capsys):
     progress = decode.train(config)
     assert any("picture_psnr_db" in line for line in read_log(config.output))
-    assert "decoder.safetensors" in capsys.readouterr().out
+    assert "decoder.safetensors" in capsys.readouterr().err
     model = WorldModel.from_pretrained(checkpoint)
     assert DECODER.own(model) is None  # it was written to --output
     decoder = DECODER.read(config.output, model)

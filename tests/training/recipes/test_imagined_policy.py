@@ -33,7 +33,7 @@ def config(dataset_folder, checkpoint):
 
 def test_learns_goes_on_where_it_was_and_acts(config, checkpoint, capsys):
     progress = imagined_policy.train(config)
-    assert "policy.safetensors" in capsys.readouterr().out
+    assert "policy.safetensors" in capsys.readouterr().err
     told = [line for line in read_log(checkpoint / "imagine-policy") if "imagined_energy" in line]
     assert min(line["imagined_energy"] for line in told) == pytest.approx(progress.best_score)
     assert imagined_policy.train(config).step == progress.step == 12

@@ -101,14 +101,14 @@ def test_a_cooldown_refuses_what_does_not_fit(constant, tmp_path):
 def test_a_cooldown_is_tied_to_the_content_it_started_from(constant, tmp_path, capsys):
     config = replace(constant, output=tmp_path / "run", from_run=constant.output, schedule=COOLDOWN)
     pretrain.train(config)
-    assert "is meant to start" not in capsys.readouterr().out
+    assert "is meant to start" not in capsys.readouterr().err
     again = tmp_path / "again"
     pretrain.train(replace(constant, output=again, seed=1))
     with pytest.raises(ValueError, match="content of from_run is another"):
         pretrain.train(replace(config, from_run=again))
     late = replace(constant, output=tmp_path / "late", from_run=config.output)
     pretrain.train(late)
-    assert "is meant to start from the constant phase" in capsys.readouterr().out
+    assert "is meant to start from the constant phase" in capsys.readouterr().err
 
 
 def test_absolute_positions_do_not_carry_over(constant, tmp_path):

@@ -79,7 +79,7 @@ def test_classes_without_a_training_clip_are_counted(folder, tmp_path, capsys):
     found = json.loads((tmp_path / "probe.json").read_text())
     assert found["test"]["label"]["clips"] == 3
     assert found["clips of unknown classes"]["test"] == {"label": 1}
-    assert "1 clips are of classes that no training clip has" in capsys.readouterr().out
+    assert "1 clips are of classes that no training clip has" in capsys.readouterr().err
 
 
 def test_epic_kitchens_columns_are_anticipated(folder, tmp_path):

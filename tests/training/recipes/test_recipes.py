@@ -240,7 +240,7 @@ def test_data_without_moves_of_hand_and_gripper_trains_and_says_what_is_left_out
             write_episode(tmp_path / "data" / "episodes" / name, episode)
     write_index(tmp_path / "data", INDEX)
     joint.train(joint_config((tmp_path, tmp_path / "data")))
-    text = capsys.readouterr().out
+    text = capsys.readouterr().err
     for what in ("validation, gripper", "validation, far", "test (", "start frames"):
         assert f"left out: {what}" in text
     assert "wrote" in text and "landscape_error" in text

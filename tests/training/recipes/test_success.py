@@ -28,7 +28,7 @@ def test_learns_and_the_environment_asks_it(dataset_folder, checkpoint, capsys):
         threads=1,
     )  # fmt: skip
     progress = success.train(config)
-    assert "success.safetensors" in capsys.readouterr().out
+    assert "success.safetensors" in capsys.readouterr().err
     told = [line for line in read_log(checkpoint / "success-detector") if "auc" in line]
     assert 0 <= told[-1]["false_success_rate"] <= 1
     assert success.train(config).step == progress.step == 20

@@ -78,7 +78,7 @@ def test_learns_in_imagination_and_acts_on_pictures(tmp_path, capsys):
         evaluations=1, eval_episodes=1,
     )  # fmt: skip
     train(config)
-    assert "episodes of FrankaReach-v0 that chose it" in capsys.readouterr().out
+    assert "episodes of FrankaReach-v0 that chose it" in capsys.readouterr().err
     model = WorldModel.from_pretrained("default")
     agent = make_agent("policy", path=config.output, model=model)
     env = make_env(model, "reach", obs_mode="both")
@@ -94,7 +94,7 @@ def test_learns_in_imagination_and_acts_on_pictures(tmp_path, capsys):
     seen, _ = latent.reset(options=start_options(observation))
     np.testing.assert_allclose(agent.predict(seen)[0], action, atol=1e-5)
     train(replace(config, steps=160))
-    assert "continues after 80 steps" in capsys.readouterr().out
+    assert "continues after 80 steps" in capsys.readouterr().err
     with pytest.raises(ValueError, match="does not learn in JEPALatent-v0"):
         replace(config, algo="sac")
 
@@ -147,7 +147,7 @@ def test_a_stopped_training_goes_on_to_the_same_policy(
     assert len(steps) == done  # the episode was played to its end
     assert config.output.exists()
     train(config)
-    assert f"continues after {done} steps" in capsys.readouterr().out
+    assert f"continues after {done} steps" in capsys.readouterr().err
     assert len(steps) == STEPS  # nothing was done twice
     assert equal(config.output, whole.output)
     assert equal(config.training_file, whole.training_file)
