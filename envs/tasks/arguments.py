@@ -18,7 +18,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "protocol": PROTOCOLS,
     "state_convention": STATE_CONVENTIONS,
     "split": (None, *SPLITS),
-    "render_mode": (None, "rgb_array"),
+    "render_mode": (None, "rgb_array", "human"),
 }
 """Argument -> its allowed values."""
 

@@ -13,6 +13,7 @@ from gymnasium.utils import EzPickle
 from jepa_gym.actions import checked_actions
 from jepa_gym.envs.droid import flange_action, hand_action, to_droid
 from jepa_gym.envs.pictures.rendering import parse_cameras, parse_size
+from jepa_gym.envs.pictures.window import Window, passive_viewer
 from jepa_gym.envs.splits import sample_variation
 from jepa_gym.envs.tasks.arguments import check_choices, check_range, check_split_has
 from jepa_gym.envs.tasks.episode import Episode
@@ -80,14 +81,17 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
         state_convention: `"hand"` (states are of the point between the fingertips), or `"droid"`
             (of the flange, as in DROID; actions move it, too; see `jepa_gym.envs.droid`).
         clip_actions: Clip actions to the bounds instead of raising.
-        render_mode: None or `"rgb_array"`.
+        render_mode: None, `"rgb_array"`, or `"human"`: a window that shows every reset and step at
+            480 pixels a camera (extra `sim`).
 
     Raises:
         ValueError: An argument outside the allowed values, which the message names.
-        RuntimeError: No OpenGL library is usable; the message names the packages.
+        RuntimeError: No OpenGL library is usable; the message names the packages. Or there is no
+            display for `render_mode="human"`.
+        ImportError: `render_mode="human"` without pygame.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 4}
 
     def __init__(
         self,
@@ -133,6 +137,9 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
         self.step_s, self.clip_actions = float(step_s), clip_actions
         self.metadata = self.metadata | {"render_fps": 1 / self.step_s}
         self.action_space: spaces.Box = action_space(self.max_move_m)
+        self._window: Window | None = None
+        if render_mode == "human":
+            self._window = Window(views, type(self).__name__, 1 / self.step_s)
         frame = None if obs_mode == "state" else (size[0], size[1] * len(views))
         self.observation_space = observation_space(frame, depth)
 
@@ -152,6 +159,9 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
         drawn = sample_variation(self.split, self.np_random) if self.split else Variation()
         given = self.options.get("variation", {})
         self.begin(drawn.replaced(self._fixed).replaced(given))
+        if self._window is not None:
+            self._window.look_at(self.model)
+            self._window.show(self.data)
         info = self._info() | {"variation": self.variation.to_dict()}
         info |= {"protocol": self.protocol, "goal_shown": self.goal_schedule.shown}
         return self._observation(), info
@@ -170,14 +180,25 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
         if self.state_convention == "droid":
             move = hand_action(move, self.arm.state())
         self.advance(move, self.step_s)
+        if self._window is not None:
+            self._window.show(self.data)
         info = self._info()
         reward = float(self.compute_reward(self.achieved_goal(), self._goal, info))
         info |= {"ik_error_m": self.ik_error_m, "reward_sparse": reward}
         return self._observation(), reward, False, False, info
 
     def render(self) -> np.ndarray | None:
-        """Return the present frame (Y, X, 3) uint8 if made with `render_mode="rgb_array"`."""
+        """Return the present frame (Y, X, 3) uint8 if made with `render_mode="rgb_array"`.
+
+        With `"human"`, the window has been drawn by `reset` and `step`.
+        """
         return self.frame() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Free pictures and window; safe to call twice."""
+        if self._window is not None:
+            self._window.close()
+        super().close()
 
     # ---- beyond Gymnasium
 
@@ -185,6 +206,16 @@ class FrankaEnv(Episode, gym.Env, EzPickle):
     def renders(self) -> bool:
         """Whether this environment needs pictures at all."""
         return self.obs_mode != "state" or self.render_mode is not None
+
+    def passive_viewer(self) -> Any:
+        """Open MuJoCo's own viewer on the running episode; call its `sync()` after each step.
+
+        An episode of another look may be another model: open it anew after a reset.
+
+        Raises:
+            RuntimeError: Without a display.
+        """
+        return passive_viewer(self.model, self.data)
 
     def expert_action(self) -> np.ndarray:
         """Return the scripted expert's action (7,) float32; reads privileged simulator state."""

@@ -81,7 +81,8 @@ class RobosuiteEnv(gym.Env, EzPickle):
             clip_actions, render_mode,
         )  # fmt: skip
         check_choice("task", task, ROBOSUITE_TASKS)
-        check_choices(obs_mode=obs_mode, state_convention=state_convention, render_mode=render_mode)
+        check_choices(obs_mode=obs_mode, state_convention=state_convention)
+        check_choice("render_mode", render_mode, (None, "rgb_array"))
         check_range("step_s", step_s, 0.05, 5.0, "seconds")
         check_range("max_move_m", max_move_m, 0.005, 0.2, "metres")
         size = parse_size(image_size)
