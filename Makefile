@@ -11,6 +11,7 @@ reach-grasp: $(STAMP)
 	$(VENV)/bin/python benchmarks/reach_grasp.py $(ARGS)
 
 test: $(STAMP)
+	-@tools/system_libs.sh tests  # without a browser its tests are skipped
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-docs: $(STAMP)

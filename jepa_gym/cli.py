@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": (f"{BENCHMARKS}.run_report:main", "write one HTML page about a run or results"),
     "look": (f"{BENCHMARKS}.look:main", "film one episode, real beside imagined"),
     "plan": (f"{BENCHMARKS}.look:main", "plan to a goal image or an instruction, and film it"),
+    "play": (f"{BENCHMARKS}.play:main", "drive by hand, real beside imagined, in a browser"),
     "instructions": (
         f"{BENCHMARKS}.instructions:main",
         "measure how well an agent does what it is told in words",

@@ -38,14 +38,15 @@ def begin(level: int = logging.INFO) -> None:
     Args:
         level: The least important ones that are shown; at DEBUG with time and module.
     """
-    handler = next((x for x in _ROOT.handlers if isinstance(x, _Stderr)), None)
-    if handler is None:
-        handler = _Stderr()
-        _ROOT.addHandler(handler)
-        _ROOT.propagate = False  # else a root handler of some library would say it again
     text = "%(asctime)s %(name)s: %(message)s" if level <= logging.DEBUG else "%(message)s"
-    handler.setFormatter(logging.Formatter(text, "%H:%M:%S"))
-    _ROOT.setLevel(level)
+    for logger in (_ROOT, logging.getLogger("__main__")):  # a script that is run is called so
+        handler = next((x for x in logger.handlers if isinstance(x, _Stderr)), None)
+        if handler is None:
+            handler = _Stderr()
+            logger.addHandler(handler)
+            logger.propagate = False  # else a root handler of some library would say it again
+        handler.setFormatter(logging.Formatter(text, "%H:%M:%S"))
+        logger.setLevel(level)
 
 
 def taken_from(words: list[str]) -> tuple[list[str], int]:

@@ -3,7 +3,7 @@
 Looks for what pip cannot install: the libraries for rendering without a screen, and what building
 evdev from source takes (robosuite -> pynput -> evdev, which has no wheel). It tries the thing
 itself rather than asking dpkg, so that libraries from elsewhere count. Standard library only: it
-runs before anything is installed.
+runs before anything is installed. With the argument `tests`, it names what tests alone need.
 """
 
 from __future__ import annotations
@@ -125,6 +125,14 @@ def missing_packages() -> dict[str, str]:
     return missing | missing_rendering() | missing_build()
 
 
+def missing_for_tests() -> dict[str, str]:
+    """Return package -> reason for what tests alone need; without it they are skipped."""
+    if shutil.which("chromium") is None:
+        return {"chromium": "a browser, to test `jepa-gym play`"}
+    return {}
+
+
 if __name__ == "__main__":
-    for name, why in missing_packages().items():
+    tests_alone = sys.argv[1:] == ["tests"]
+    for name, why in (missing_for_tests() if tests_alone else missing_packages()).items():
         print(f"{name}\t{why}")

@@ -2,6 +2,7 @@
 # Checks for what pip cannot install (Python with venv, EGL, OpenGL, GLib, a C compiler and headers for evdev).
 # Installs what is missing with apt-get where this user may; otherwise names the packages and fails.
 set -uo pipefail
+what=("$@") # nothing, or `tests` for what tests alone need
 tools=$(cd "$(dirname "$0")" && pwd)
 say() { echo "jepa-gym: $*" >&2; }
 
@@ -41,7 +42,7 @@ install_python() {
 
 # Package names go to stdout, one a line; a crash of the check itself is an error, not "nothing missing".
 check() {
-  report=$("$python" "$tools/missing_packages.py" 2>/dev/null) || {
+  report=$("$python" "$tools/missing_packages.py" "${what[@]}" 2>/dev/null) || {
     say "the check itself failed: run '$python $tools/missing_packages.py' to see why."
     exit 1
   }

@@ -125,6 +125,7 @@ def test_the_handler_of_the_caller_is_put_back() -> None:
 
 def test_verbosity_is_a_flag_of_every_command(capsys):
     def tell(sizes):
+        logging.getLogger("__main__").info("a script")
         log = logging.getLogger("jepa_gym.some.module")
         log.debug("detail")
         log.info("told")
@@ -134,7 +135,7 @@ def test_verbosity_is_a_flag_of_every_command(capsys):
 
     for flag, shown, hidden in (
         ("--quiet", ["doubt"], ["detail", "told", "bar"]),
-        (None, ["doubt", "told", "bar"], ["detail"]),
+        (None, ["doubt", "told", "bar", "a script"], ["detail"]),
         ("--verbose", ["doubt", "told", "bar", "jepa_gym.some.module: detail"], []),
     ):
         assert run_command(tell, Sizes, ["--count", "2", *([flag] if flag else [])]) == 0

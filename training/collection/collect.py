@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -199,11 +199,26 @@ def record(config: CollectConfig, seed: int) -> None:
 
 
 def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict[str, Any]:
+    fields = index_fields(cameras, config.image_size, config.step_s, config.max_move_m)
+    return fields | {"settings": config.settings() | {"episodes": config.episodes}}
+
+
+def index_fields(
+    cameras: Sequence[str], image_size: int, step_s: float, max_move_m: float
+) -> dict[str, Any]:
+    """Return what the index of a dataset that was recorded here says, see `write_index`.
+
+    Args:
+        cameras: Names of the views.
+        image_size: Height and width in pixels of one.
+        step_s: Seconds between frames.
+        max_move_m: Bound of a move along each axis, metres.
+    """
     return {
         "cameras": list(cameras),
-        "image_size": config.image_size,
-        "step_s": config.step_s,
-        "max_move_m": config.max_move_m,
+        "image_size": image_size,
+        "step_s": step_s,
+        "max_move_m": max_move_m,
         "state_convention": "hand",
         "units": {
             "state": "x y z (m, robot base), roll pitch yaw (rad, extrinsic xyz), closedness 0-1",
@@ -211,7 +226,6 @@ def _description(config: CollectConfig, cameras: tuple[str, ...]) -> dict[str, A
             "time": "s",
             "extrinsics": "x y z (m, robot base), Euler xyz (rad) of OpenCV's camera axes",
         },
-        "settings": config.settings() | {"episodes": config.episodes},
         "versions": {
             "jepa_gym": jepa_gym.__version__,
             "mujoco": mujoco.__version__,
