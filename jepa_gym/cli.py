@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": (f"{TRAINING}.collection.collect:main", "record episodes in the simulator"),
     "convert": (
         f"{TRAINING}.data.convert:main",
-        "write recorded data as a dataset, or as LeRobot's",
+        "write recorded data as a dataset, LeRobot's, or for Rerun",
     ),
     "inspect": (f"{TRAINING}.data.inspection:main", "say what recorded data holds, and draw it"),
     "make-index": (f"{TRAINING}.data.make_index:main", "make a dataset of others' recordings"),

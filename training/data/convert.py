@@ -2,7 +2,8 @@
 
 Any format becomes a dataset of ours: every n-th frame, cut to windows of equal length and resized
 once, so that training decodes small pictures. Windows of one recording lie in one split. Run again,
-an interrupted conversion goes on. `--to lerobot` writes a dataset of ours as one of LeRobot.
+an interrupted conversion goes on. `--to lerobot` writes a dataset of ours as one of LeRobot,
+`--to rerun` any data as files that Rerun shows.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from jepa_gym.training.data.episodes import CorruptEpisodeError, Episode, write_
 from jepa_gym.training.data.inspection import spaced
 from jepa_gym.training.data.lerobot_writer import write_lerobot
 from jepa_gym.training.data.make_index import usual_move
+from jepa_gym.training.data.rerun_writer import write_rerun
 from jepa_gym.training.data.sources import FORMATS, Recording, Source, open_source
 from jepa_gym.training.data.units import suspicion
 from jepa_gym.training.data.views import CROPS, Reading
@@ -58,7 +60,8 @@ class ConvertConfig:
     output: Positional[Path]
     """Folder of the new dataset."""
     to: str = "jepa-gym"
-    """jepa-gym or lerobot; the latter takes a dataset of ours as it is, and none of the flags."""
+    """jepa-gym, lerobot or rerun. The latter two take episodes as they are and none of the flags;
+    lerobot takes a dataset of ours, rerun writes an .rrd file an episode (extra `rerun`)."""
     format: str | None = None
     """droid, lerobot, robomimic, ...; recognised by default."""
     cameras: tuple[str, ...] = ()
@@ -85,7 +88,7 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and names, before anything is read."""
-        check_choice("to", self.to, ("jepa-gym", "lerobot"))
+        check_choice("to", self.to, ("jepa-gym", "lerobot", "rerun"))
         check_choice("format", self.format, (None, *FORMATS))
         check_choice("crop", self.crop, CROPS)
         check_choice("state_convention", self.state_convention, (None, *STATE_CONVENTIONS))
@@ -102,8 +105,8 @@ class ConvertConfig:
         given = ("to", "data", "output", "format", "workers")
         flags = [x for x in fields(self) if x.name not in given]
         changed = [x.name for x in flags if getattr(self, x.name) != x.default]
-        if self.to == "lerobot" and changed:
-            raise ValueError(f"--to lerobot writes episodes as they are: leave out {changed}")
+        if self.to != "jepa-gym" and changed:
+            raise ValueError(f"--to {self.to} writes episodes as they are: leave out {changed}")
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the episodes, as JSON."""
@@ -334,6 +337,10 @@ def _run(config: ConvertConfig) -> None:
             )
         write_lerobot(source, read_index(config.data), config.output)
         _LOG.info(f"{config.output}: {len(source.ids())} episodes as LeRobot's format v3")
+        return
+    if config.to == "rerun":
+        files = write_rerun(open_source(config.data, config.format), config.output)
+        _LOG.info(f"{config.output}: {len(files)} episodes as .rrd files; open one with `rerun`")
         return
     index = convert(config)
     _LOG.info(
