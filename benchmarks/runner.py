@@ -77,6 +77,7 @@ def run_jobs(
                 ):
                     records[index] = record = jobs[index].identity | outcome
                     results.append(record)
+                    _LOG.debug(f"finished: {jobs[index]}")
         except _JobError as error:
             raise BenchmarkError(
                 f"{error} The {len(results.records)} finished {what} are kept in {results.path}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from jepa_gym.config import WorldModelConfig
 
 OFFICIAL_FILE = "vjepa2-ac.pt"
 """Weights of published names in a folder that `export.world_model` wrote."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def read(
         DownloadError: When a download fails or is not allowed.
     """
     path = locate(source, local_files_only)
+    _LOG.debug(f"the world model {source} is {path}")
     folder = path if path.is_dir() else None
     if folder is not None and not (folder / OFFICIAL_FILE).is_file():
         if hugging_face_config(folder):
