@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: reach-grasp test test-docs docs lint clean
+.PHONY: reach-grasp test test-docs docs notebooks lint clean
 
 reach-grasp: $(STAMP)
 	$(VENV)/bin/python benchmarks/reach_grasp.py $(ARGS)
@@ -15,11 +15,14 @@ test: $(STAMP)
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-docs: $(STAMP)
-	$(VENV)/bin/python -m pytest tests/test_pages.py tests/test_site.py tests/test_docs.py tests/test_gallery.py $(ARGS)
+	$(VENV)/bin/python -m pytest tests/test_pages.py tests/test_site.py tests/test_docs.py tests/test_gallery.py tests/test_notebooks.py $(ARGS)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 	@echo "open build/site/index.html"
+
+notebooks: $(STAMP)
+	$(VENV)/bin/python tools/notebooks.py $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check .

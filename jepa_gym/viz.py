@@ -7,6 +7,7 @@ of Okabe and Ito, which colour-blind people tell apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 REAL, IMAGINED, GOAL, OTHER = "#0072B2", "#E69F00", "#009E73", "#999999"
 """Colours of what is real, imagined, wanted, and of everything else."""
+FURTHER = ("#CC79A7", "#D55E00", "#56B4E9", "#000000", "#0072B2", "#E69F00")
+"""Colours of things that have none of their own, in turn."""
 AXES = {"x": 0, "y": 1, "z": 2, "gripper": 6}
 """Numbers of an action that a landscape can be drawn over."""
 LABELS = {"x": "dx, cm", "y": "dy, cm", "z": "dz, cm", "gripper": "change of closedness"}
@@ -155,6 +158,68 @@ def energy_grid(
     return energies[0].cpu().numpy().reshape(actions.shape[:2])
 
 
+def paths_in_picture(
+    picture: np.ndarray,
+    env: Any,
+    paths: np.ndarray,
+    costs: np.ndarray,
+    camera: str = "left",
+    scale: int = 3,
+) -> np.ndarray:
+    """Draw where candidate plans lead the hand into the picture of a camera.
+
+    Args:
+        picture: (Y, X, 3) uint8, of this camera alone.
+        env: A task of the suite, in the state that the picture shows.
+        paths: (M, H, 3) metres, hand positions in the base frame after each step.
+        costs: (M,); cheap plans are drawn dark and last, those without a finite cost not at all.
+        camera: Name of the camera.
+        scale: How much larger the result is.
+
+    Returns:
+        (scale * Y, scale * X, 3) uint8.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    core = env.unwrapped
+    hand = core.arm.state()[:3]
+    world = core.data.site("grip").xpos - hand  # of the base frame
+    fixed = core.model.camera(camera).id
+    position, axes = core.data.cam_xpos[fixed], core.data.cam_xmat[fixed].reshape(3, 3)
+    height, width = picture.shape[:2]
+    slope = np.tan(np.deg2rad(core.model.cam_fovy[fixed]) / 2)
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        right, up, back = np.moveaxis((points + world - position) @ axes, -1, 0)
+        across, above = right / -back / (slope * width / height), up / -back / slope
+        return np.stack([(1 + across) * width / 2, (1 - above) * height / 2], -1) - 0.5
+
+    figure = Figure(figsize=(scale * width / 100, scale * height / 100), dpi=100)
+    panel: Any = figure.add_axes((0, 0, 1, 1))
+    panel.imshow(picture, interpolation="bilinear")
+    panel.axis("off")
+    finite = np.flatnonzero(np.isfinite(costs))
+    order = finite[np.argsort(-costs[finite])]
+    shades = colormaps["viridis_r"](np.linspace(0, 1, len(order)))
+    for shade, number in zip(shades, order, strict=True):
+        line = pixels(np.concatenate([hand[None], paths[number]]))
+        panel.plot(*line.T, color=shade, linewidth=0.8, marker=".", markersize=3)
+    panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    return pixels_of(figure)
+
+
+def gif(frames: Sequence[np.ndarray] | np.ndarray, fps: float = 4.0) -> bytes:
+    """Return pictures (T, Y, X, 3) uint8 as an animated GIF that repeats, for a notebook's page."""
+    from io import BytesIO
+
+    import imageio.v3 as imageio
+
+    written = BytesIO()
+    imageio.imwrite(written, np.stack(list(frames)), extension=".gif", duration=1000 / fps, loop=0)
+    return written.getvalue()
+
+
 def latent_map(model: WorldModel, frames: np.ndarray, scale: int = 8) -> np.ndarray:
     """Colour tokens by their first three principal components over all frames, as the papers do.
 
@@ -195,9 +260,12 @@ def curves(
     figure = Figure(figsize=(5, 2.6), dpi=110, layout="constrained")
     panel: Any = figure.subplots()
     colours = {"real": REAL, "imagined": IMAGINED, "goal": GOAL}
+    colours = (
+        dict(zip([x for x in named if x not in colours], cycle(FURTHER), strict=False)) | colours
+    )
     for label, values in named.items():
         shown = list(values)[: None if until is None else until + 1]
-        panel.plot(shown, marker=".", color=colours.get(label, OTHER), label=label)
+        panel.plot(shown, marker=".", color=colours[label], label=label)
     highest = max(max(values) for values in named.values())
     longest = max(len(values) for values in named.values())
     panel.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.08 * highest), xlim=(-0.4, longest - 0.6))

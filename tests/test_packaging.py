@@ -215,7 +215,7 @@ print(env.spec.id, observation["observation"].shape)
 
 def test_sdist_holds_what_is_needed_to_build_and_test_it(sdist: Path) -> None:
     packed = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*")}
-    folders = ("jepa_gym", *ROOMS, "tests", "docs", "tools", ".ci")
+    folders = ("jepa_gym", *ROOMS, "tests", "docs", "tools", "notebooks", ".ci")
     wanted = set().union(*map(files_below, folders))
     wanted |= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"}
     wanted |= {"Makefile", "pyproject.toml", "constraints.txt"}
