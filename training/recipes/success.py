@@ -26,7 +26,7 @@ from jepa_gym.training.recipes.hindsight import GoalSampler, goal_samplers
 from jepa_gym.training.recipes.landscape import area_under_curve, reached
 from jepa_gym.world_model import WorldModel
 
-FALSE_SUCCESS_RATE = 0.025
+FALSE_SUCCESS_RATE = 0.02
 """Share of the validation frames not at a goal that may count as success."""
 MOST_EPISODES = 800
 """Episodes of a split that figures are measured on."""

@@ -125,7 +125,7 @@ def test_far_goals_are_approached_as_proposed_and_near_ones_searched(config, che
     given = {"model": model, "guards": False}  # noise is no picture that it was trained on
     proposed, _ = make_agent("gc-idm", model=model).predict(observation)
     always, _ = make_agent("mpc-cem", near_steps=0.0, **given).predict(observation)
-    assert (np.linalg.norm(proposed[:, :3], axis=1) > 0.005).all() or (proposed[:, 6] != 0).all()
+    assert (np.linalg.norm(proposed[:, :3], axis=1) > 0.015).all() or (proposed[:, 6] != 0).all()
     np.testing.assert_allclose(always[:, :3], proposed[:, :3], atol=1e-6)
     assert (always[:, 3:6] == 0).all()  # what the planner does not search stays as it is
     searched, _ = make_agent("mpc-cem", near_steps=1e6, **given).predict(observation)
