@@ -14,6 +14,7 @@ import pytest
 
 from jepa_gym.agents import AGENTS
 from jepa_gym.agents.mpc import MPCAgent
+from jepa_gym.agents.planners import PLANNERS
 from jepa_gym.latent.env import JEPALatentEnv
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -146,6 +147,8 @@ def names_of(page: str) -> set[str]:
 def test_pages_name_every_agent_and_argument() -> None:
     listed = names_of("agents.md")
     assert set(AGENTS) <= listed
+    agents = (REPOSITORY / "docs" / "agents.md").read_text()
+    assert set(PLANNERS) <= set(re.findall(r"`([\w-]+)`", agents))
     assert set(inspect.signature(MPCAgent.__init__).parameters) - {"self"} <= listed
     arguments = set(inspect.signature(JEPALatentEnv.__init__).parameters) - {"self"}
     assert arguments <= names_of("latent-env.md")
