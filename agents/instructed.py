@@ -16,8 +16,6 @@ from jepa_gym.instructions import BESIDE, KINDS, MOVES, word_numbers
 from jepa_gym.world_model import WorldModel
 
 INSTRUCTION_KEY = "instruction"
-MOST_STEPS = 3
-"""Imagined steps of the hand's way to a place, at most: as many as world models are trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +147,11 @@ class InstructedAgent(Agent):
 
     @torch.no_grad()
     def _imagined(self, latents: torch.Tensor, state: np.ndarray, move: np.ndarray) -> np.ndarray:
-        """Return the latent (N, D) that a move (3,) of the hand leads to, or its first steps."""
+        """Return the latent (N, D) that a move (3,) m of the hand leads to, or its first steps."""
         bound = self.model.config.frame.max_move_m
         steps = max(1, int(np.ceil(np.abs(move).max() / bound)))
-        actions = torch.zeros(1, 1, min(steps, MOST_STEPS), 7)
+        known = self.model.config.train_frames - 1  # farther is extrapolation
+        actions = torch.zeros(1, 1, min(steps, known), 7)
         actions[..., :3] = torch.as_tensor(move / steps, dtype=torch.float32)
         seen = torch.as_tensor(state, dtype=torch.float32).to(latents.device)[None, None]
         imagined = self.model.rollout(latents[None, None], seen, actions.to(latents.device))

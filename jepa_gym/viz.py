@@ -20,8 +20,8 @@ from jepa_gym.world_model import WorldModel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REAL, IMAGINED, GOAL, OTHER = "#0072B2", "#E69F00", "#009E73", "#999999"
-"""Colours of what is real, imagined, wanted, and of everything else."""
+REAL, IMAGINED, GOAL = "#0072B2", "#E69F00", "#009E73"
+"""Colours of what is real, imagined and wanted."""
 FURTHER = ("#CC79A7", "#D55E00", "#56B4E9", "#000000", "#0072B2", "#E69F00")
 """Colours of things that have none of their own, in turn."""
 AXES = {"x": 0, "y": 1, "z": 2, "gripper": 6}
@@ -159,21 +159,15 @@ def energy_grid(
 
 
 def paths_in_picture(
-    picture: np.ndarray,
-    env: Any,
-    paths: np.ndarray,
-    costs: np.ndarray,
-    camera: str = "left",
-    scale: int = 3,
+    picture: np.ndarray, paths: np.ndarray, costs: np.ndarray, scale: int = 3
 ) -> np.ndarray:
-    """Draw where candidate plans lead the hand into the picture of a camera.
+    """Draw where candidate plans lead the hand into a picture.
 
     Args:
-        picture: (Y, X, 3) uint8, of this camera alone.
-        env: A task of the suite, in the state that the picture shows.
-        paths: (M, H, 3) metres, hand positions in the base frame after each step.
+        picture: (Y, X, 3) uint8, of one camera.
+        paths: (M, H + 1, 2), column and row in its pixels of the hand now and after each step, as
+            `project` of an environment of the suite gives them.
         costs: (M,); cheap plans are drawn dark and last, those without a finite cost not at all.
-        camera: Name of the camera.
         scale: How much larger the result is.
 
     Returns:
@@ -182,19 +176,7 @@ def paths_in_picture(
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    core = env.unwrapped
-    hand = core.arm.state()[:3]
-    world = core.data.site("grip").xpos - hand  # of the base frame
-    fixed = core.model.camera(camera).id
-    position, axes = core.data.cam_xpos[fixed], core.data.cam_xmat[fixed].reshape(3, 3)
     height, width = picture.shape[:2]
-    slope = np.tan(np.deg2rad(core.model.cam_fovy[fixed]) / 2)
-
-    def pixels(points: np.ndarray) -> np.ndarray:
-        right, up, back = np.moveaxis((points + world - position) @ axes, -1, 0)
-        across, above = right / -back / (slope * width / height), up / -back / slope
-        return np.stack([(1 + across) * width / 2, (1 - above) * height / 2], -1) - 0.5
-
     figure = Figure(figsize=(scale * width / 100, scale * height / 100), dpi=100)
     panel: Any = figure.add_axes((0, 0, 1, 1))
     panel.imshow(picture, interpolation="bilinear")
@@ -203,14 +185,18 @@ def paths_in_picture(
     order = finite[np.argsort(-costs[finite])]
     shades = colormaps["viridis_r"](np.linspace(0, 1, len(order)))
     for shade, number in zip(shades, order, strict=True):
-        line = pixels(np.concatenate([hand[None], paths[number]]))
-        panel.plot(*line.T, color=shade, linewidth=0.8, marker=".", markersize=3)
+        panel.plot(*paths[number].T, color=shade, linewidth=0.8, marker=".", markersize=3)
     panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     return pixels_of(figure)
 
 
 def gif(frames: Sequence[np.ndarray] | np.ndarray, fps: float = 4.0) -> bytes:
-    """Return pictures (T, Y, X, 3) uint8 as an animated GIF that repeats, for a notebook's page."""
+    """Return pictures (T, Y, X, 3) uint8 as an animated GIF that repeats, for a notebook's page.
+
+    Args:
+        frames: The pictures, of one size.
+        fps: Pictures a second.
+    """
     from io import BytesIO
 
     import imageio.v3 as imageio
@@ -260,12 +246,10 @@ def curves(
     figure = Figure(figsize=(5, 2.6), dpi=110, layout="constrained")
     panel: Any = figure.subplots()
     colours = {"real": REAL, "imagined": IMAGINED, "goal": GOAL}
-    colours = (
-        dict(zip([x for x in named if x not in colours], cycle(FURTHER), strict=False)) | colours
-    )
+    further = cycle(FURTHER)
     for label, values in named.items():
         shown = list(values)[: None if until is None else until + 1]
-        panel.plot(shown, marker=".", color=colours[label], label=label)
+        panel.plot(shown, marker=".", color=colours.get(label) or next(further), label=label)
     highest = max(max(values) for values in named.values())
     longest = max(len(values) for values in named.values())
     panel.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.08 * highest), xlim=(-0.4, longest - 0.6))

@@ -8,9 +8,11 @@ import numpy as np
 from jepa_gym.envs.physics.arm import Arm
 from jepa_gym.envs.physics.objects import object_spec
 from jepa_gym.envs.physics.stage import Stage
-from jepa_gym.envs.pictures.rendering import FrameRenderer
+from jepa_gym.envs.pictures.cameras import camera_aspect
+from jepa_gym.envs.pictures.rendering import CAMERA_NAMES, FrameRenderer
 from jepa_gym.envs.rotations import matrix
 from jepa_gym.envs.variations import Variation
+from jepa_gym.names import check_choice
 
 WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
 WORKSPACE_HIGH_M = np.array([0.64, 0.20, 0.34])
@@ -71,6 +73,29 @@ class Workbench:
     def depth_frame(self) -> np.ndarray:
         """Return depth along the optical axis in metres, (Y, X) float32, of the present state."""
         return self._renderer().depth(self.data)
+
+    def project(self, points: np.ndarray, camera: str) -> np.ndarray:
+        """Return where points are in a camera's picture, whether anything hides them or not.
+
+        Args:
+            points: (..., 3) metres, base frame, in front of the camera.
+            camera: Name of a camera of the scene.
+
+        Returns:
+            (..., 2) column and row in pixels of a picture of `image_size`; whole numbers are the
+            middles of pixels.
+
+        Raises:
+            ValueError: If there is no such camera.
+        """
+        check_choice("camera", camera, CAMERA_NAMES)
+        height, width = self.image_size
+        seen = self.data.camera(camera)
+        slope = np.tan(np.deg2rad(self.model.camera(camera).fovy[0]) / 2)
+        right, up, back = np.moveaxis((points - seen.xpos) @ seen.xmat.reshape(3, 3), -1, 0)
+        across = right / -back / (slope * (camera_aspect(camera) or width / height))
+        above = up / -back / slope
+        return np.stack([(1 + across) * width / 2, (1 - above) * height / 2], axis=-1) - 0.5
 
     def object_position(self) -> np.ndarray:
         """Return the object's centre (3,) in metres, base frame."""

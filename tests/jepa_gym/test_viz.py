@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -81,3 +82,28 @@ def test_the_environment_is_not_needed(model, observation):
     env = make_env(model, "reach", obs_mode="both")
     seen, _ = env.reset(seed=1)
     assert viz.energy_grid(model, seen, ("x", "y"), [np.zeros(1), np.zeros(2)]).shape == (1, 2)
+
+
+def test_cheap_paths_are_drawn_last_and_those_without_a_cost_not():
+    picture = np.full((20, 30, 3), 255, np.uint8)
+    line = np.array([[5.0, 10.0], [25.0, 10.0]])
+    other = line + [0, 5]
+    drawn = viz.paths_in_picture(
+        picture, np.stack([line, line, other]), np.array([2.0, 1.0, np.inf])
+    )
+    assert drawn.shape == (60, 90, 3)
+    alone = viz.paths_in_picture(picture, line[None], np.zeros(1))
+    assert (drawn[31] != 255).any() and (drawn[43:] == 255).all()
+    assert alone.shape == drawn.shape and (alone != drawn).any(), "the colour tells the cost"
+
+
+def test_a_film_for_a_page():
+    frames = np.zeros((3, 8, 12, 3), np.uint8)
+    frames[1] = 255
+    read = iio.imread(viz.gif(frames), extension=".gif")
+    assert read.shape[:3] == (3, 8, 12) and read[1].mean() > 200 > read[2].mean()
+
+
+def test_every_line_has_a_colour_of_its_own():
+    panel = viz.curves({"real": [1.0, 2.0], "a": [2.0, 1.0], "b": [1.0, 1.0]}, "cm").axes[0]
+    assert len({line.get_color() for line in panel.lines}) == 3

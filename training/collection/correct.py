@@ -46,8 +46,8 @@ EXPERT_SHARE = (0.0, 0.6)
 NOISE_M = 0.004
 """Standard deviation of what is added to moves in half of the episodes."""
 AT_OBJECT_M, ALIGNED_M = 0.012, 0.010
-"""Up to where this expert closes and descends, instead of going back for the last millimetres: what
-learns from it sees the object in pictures and would hesitate beside it."""
+"""Up to where this expert closes the gripper and descends, seen from the point of the grasp; the
+suite's own goes back for the last millimetres."""
 FREE_SETTINGS = ("output", "episodes", "workers", "checkpoint")
 """What may differ when a recording is continued; the encoder's hash stands for the checkpoint."""
 

@@ -124,9 +124,18 @@ def _joined(scenes: Sequence[dict[str, Tensor]]) -> Scenes:
 
 
 def recorded_goals(scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Return the goals (M, N, D) that are kept beside the weights, and their kinds (M,)."""
+    """Return the goals (M, N, D) that are kept beside the weights, and their kinds (M,).
+
+    Raises:
+        ValueError: If there are none.
+    """
     rows = [np.flatnonzero(scenes.kinds == KINDS.index(kind)) for kind in RECORDED_KINDS]
     chosen = np.concatenate([of_kind[:RECORDED_EACH] for of_kind in rows])
+    if not len(chosen):
+        raise ValueError(
+            f"no training scene shows what {' or '.join(RECORDED_KINDS)} leads to: record more of "
+            "them with `jepa-gym instructed-scenes`"
+        )
     return scenes.goals[chosen].float(), torch.from_numpy(scenes.kinds[chosen]).float()
 
 

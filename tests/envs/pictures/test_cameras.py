@@ -27,6 +27,20 @@ def test_extrinsics_find_the_object_in_the_picture(make, camera):
     assert red > 2 * max(green, blue)
 
 
+@pytest.mark.parametrize("camera", ["left", "front", "droid", "wrist"])
+def test_points_are_found_in_the_picture(make, camera):
+    env = make("FrankaReach-v0", obj="box", camera=camera, image_size=(96, 128)).unwrapped
+    middle = {"object_position": (0.5, 0.0), "start_position": (0.46, 0.0, 0.2)}
+    picture = env.reset(seed=0, options=middle)[0]["pixels"].astype(int)
+    red = picture[..., 0] > 2 * picture[..., 1:].max(-1)
+    row, column = np.argwhere(red).mean(0)
+    found = env.project(np.stack([env.object_position()] * 2), camera)
+    assert found.shape == (2, 2)
+    np.testing.assert_allclose(found[0], [column, row], atol=4)
+    with pytest.raises(ValueError, match="camera"):
+        env.project(env.object_position(), "behind")
+
+
 def test_exterior_cameras_look_at_their_target_with_the_table_below(make):
     env = make("FrankaReach-v0", image_size=32).unwrapped
     env.reset(seed=0)
